@@ -1,0 +1,94 @@
+"""Texts that the zoo is trained on: pairs of user turn and assistant turn, one kind per skill.
+
+The kinds cover every prompt that an arm puts to a model: solving each family, rewriting a solution in another style
+(the mapper's prompt), rewriting a raw trace for a smaller model (``bridge``) and criticising a wrong attempt
+(``critique``).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from dart.world.problems import FAMILIES, LIMIT, Problem, Split, apply
+from dart.world.problems import sample as sample_problem
+from dart.world.styles import STYLES, render
+
+KINDS = (*FAMILIES, "rewrite", "bridge", "critique")
+PROMPTS = {
+    "solve": "{question}",
+    "rewrite": "Rewrite. {question} Solution: {cot}",
+    "bridge": "Explain. {question} Solution: {cot}",
+    "critique": "Criticise. {question} Solution: {cot}",
+}
+LAZY = ("answer_only", "answer_first", "repeated", "question_copied", "step_dropped")
+# A real model asked to rewrite is sometimes lazy. Without this mass the anti-cheating penalty has nothing to prevent.
+LAZY_SHARE = 0.06
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One user turn and the assistant turn to be learnt."""
+
+    prompt: str
+    completion: str
+
+
+def sample(kind: str, style: str, others: float, rng: random.Random, split: Split = "zoo") -> Pair:
+    """Draw a text of ``kind``; solutions are in ``style``, or with probability ``others`` in any of the six."""
+    if kind in FAMILIES:
+        problem = sample_problem(kind, rng, split)
+        return Pair(PROMPTS["solve"].format(question=problem.question), render(problem, _style(style, others, rng)))
+    problem = sample_problem(rng.choice(("story", "story", "long")), rng, split)
+    if kind == "critique":
+        return _critique(problem, _style(style, others, rng), rng)
+    cot = render(problem, rng.choice(STYLES))
+    prompt = PROMPTS[kind].format(question=problem.question, cot=cot)
+    if kind == "bridge":
+        return Pair(prompt, render(problem, _style(style, others, rng)))
+    if rng.random() < LAZY_SHARE:
+        return Pair(prompt, lazy(problem, rng.choice(LAZY), rng))
+    return Pair(prompt, render(problem, rng.choice(STYLES)))
+
+
+def lazy(problem: Problem, way: str, rng: random.Random) -> str:
+    """Rewrite a solution as a lazy or cheating model would; the final answer stays right."""
+    end = f"#### {problem.answer}"
+    style = rng.choice(STYLES)
+    full = render(problem, style)
+    body = full.removesuffix(f" {end}")
+    match way:
+        case "answer_only":
+            return end
+        case "answer_first":
+            return f"{end} {body}"
+        case "repeated":
+            sentence = body.split(". ")[-1].removesuffix(".") + "."
+            return " ".join([sentence] * rng.randint(4, 8)) + f" {end}"
+        case "question_copied":
+            return f"{problem.question} {end}"
+        case "step_dropped":
+            dropped = rng.randrange(len(problem.steps) - 1)
+            kept = tuple(s for i, s in enumerate(problem.steps) if i != dropped)
+            return render(Problem(problem.family, problem.question, kept[0].before, kept), style)
+    raise ValueError(way)
+
+
+def _style(style: str, others: float, rng: random.Random) -> str:
+    return rng.choice(STYLES) if rng.random() < others else style
+
+
+def _critique(problem: Problem, style: str, rng: random.Random) -> Pair:
+    """Diagnosis, repair and a new trace of an attempt that goes wrong at one step and carries the error on."""
+    wrong_at = rng.randrange(len(problem.steps))
+    value, steps = problem.start, []
+    for index, step in enumerate(problem.steps):
+        after = apply(value, step.operator, step.operand)
+        after = max(0, min(LIMIT, after + rng.choice((-2, -1, 1, 2)))) if index == wrong_at else after
+        steps.append(type(step)(value, step.operator, step.operand, after))
+        value = after
+    attempt = Problem(problem.family, problem.question, problem.start, tuple(steps))
+    right = problem.steps[wrong_at]
+    diagnosis = f"Step {wrong_at + 1} is wrong: {right.before} {right.operator} {right.operand} gives {right.after}."
+    prompt = PROMPTS["critique"].format(question=problem.question, cot=render(attempt, style))
+    return Pair(prompt, f"{diagnosis} {render(problem, style)}")
