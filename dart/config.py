@@ -36,6 +36,8 @@ class Prompts(Knobs):
 
     solve: str
     rewrite: str
+    bridge: str
+    critique: str
 
 
 class Sampling(Knobs):
@@ -84,9 +86,14 @@ class Architecture(Knobs):
 
 
 class ZooModel(Knobs):
-    """One model of the zoo: what it starts from and the mixture of text kinds it is trained on (weights)."""
+    """One model of the zoo: what it starts from, and the texts it is trained on.
+
+    ``mixture`` weighs the kinds of ``dart.world.texts``; solutions are in ``style``, a share ``others`` in any style.
+    """
 
     start: str | None
+    style: str
+    others: Share
     mixture: dict[str, NonNegative]
     steps: Annotated[int, Field(ge=0)]
     learning_rate: Positive
@@ -152,7 +159,7 @@ class Reward(Knobs):
 
 
 class Grpo(Knobs):
-    """Settings handed to TRL's ``GRPOTrainer``; a step updates on prompts_per_step x completions_per_prompt rollouts."""
+    """Settings handed to TRL's ``GRPOTrainer``; a step takes prompts_per_step x completions_per_prompt rollouts."""
 
     steps: Annotated[int, Field(ge=1)]
     prompts_per_step: Count

@@ -73,4 +73,4 @@ def _parse(path: Path) -> Iterator[Record]:
                 row = json.loads(line)
                 yield Record(**{**row, "tests": tuple(row.get("tests", ()))})
             except (ValueError, TypeError) as error:
-                raise UserError(f"{path}, line {number}, is not a record ({error}); delete the file and re-run.") from error
+                raise UserError(f"{path}, line {number}: no record ({error}); delete the file and re-run.") from None

@@ -119,7 +119,8 @@ class Context:
         speed = done / max(now - self.started, 1e-9)
         left = (total - done) / speed if speed else 0.0
         who = " ".join(str(value) for value in self.labels.values())
-        print(f"{self.name:<13} {who:<18} {unit} {done:g}/{total:g}  {speed:.3g} {unit}/s  {left:.0f} s left", flush=True)
+        text = f"{self.name:<13} {who:<18} {unit} {done:g}/{total:g}  {speed:.3g} {unit}/s  {left:.0f} s left"
+        print(text, flush=True)
 
 
 def _row(line: str) -> dict[str, Any] | None:
@@ -208,6 +209,6 @@ def _claim_scratch(root: Path, name: str, fingerprint: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "fingerprint"
     if owner.is_file() and owner.read_text(encoding="utf-8") != fingerprint:
-        raise UserError(f"{folder} holds the checkpoints of another run; delete that folder, or give another --scratch.")
+        raise UserError(f"{folder} holds checkpoints of another run; delete that folder, or give another --scratch.")
     owner.write_text(fingerprint, encoding="utf-8")
     return folder

@@ -11,6 +11,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
+from dart.config import Prompts
+
+
+def nano_prompts() -> Prompts:
+    """Prompts in the words of the nano tokenizer."""
+    return Prompts(
+        solve="{question}",
+        rewrite="Rewrite. {question} Solution: {cot}",
+        bridge="Explain. {question} Solution: {cot}",
+        critique="Criticise. {question} Solution: {cot}",
+    )
+
 
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,7 +32,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dart.zoo_model import build_model
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    tokenizer = word_tokenizer()
+    tokenizer = word_tokenizer(nano_prompts())
     architecture = Architecture(
         hidden_size=32, intermediate_size=64, layers=2, heads=2, kv_heads=1, head_dim=16, max_positions=512, rope_theta=1e4
     )

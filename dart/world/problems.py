@@ -24,8 +24,8 @@ FAMILIES: dict[str, tuple[str, tuple[int, int]]] = {
     "long": ("nano_math", (4, 5)),
     "distractor": ("nano_svamp", (2, 3)),
     "symbolic": ("nano_multiarith", (2, 3)),
-    "complete": ("nano_humaneval", (2, 3)),
-    "write": ("nano_mbpp", (2, 3)),
+    "complete": ("nano_humaneval", (3, 5)),
+    "write": ("nano_mbpp", (3, 5)),
 }
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gita", "Hugo")

@@ -10,17 +10,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from dart.config import Prompts
 from dart.world.problems import FAMILIES, LIMIT, Problem, Split, apply
 from dart.world.problems import sample as sample_problem
 from dart.world.styles import STYLES, render
 
 KINDS = (*FAMILIES, "rewrite", "bridge", "critique")
-PROMPTS = {
-    "solve": "{question}",
-    "rewrite": "Rewrite. {question} Solution: {cot}",
-    "bridge": "Explain. {question} Solution: {cot}",
-    "critique": "Criticise. {question} Solution: {cot}",
-}
 LAZY = ("answer_only", "answer_first", "repeated", "question_copied", "step_dropped")
 # A real model asked to rewrite is sometimes lazy. Without this mass the anti-cheating penalty has nothing to prevent.
 LAZY_SHARE = 0.06
@@ -34,16 +29,18 @@ class Pair:
     completion: str
 
 
-def sample(kind: str, style: str, others: float, rng: random.Random, split: Split = "zoo") -> Pair:
+def sample(
+    kind: str, style: str, others: float, prompts: Prompts, rng: random.Random, split: Split = "zoo"
+) -> Pair:
     """Draw a text of ``kind``; solutions are in ``style``, or with probability ``others`` in any of the six."""
     if kind in FAMILIES:
         problem = sample_problem(kind, rng, split)
-        return Pair(PROMPTS["solve"].format(question=problem.question), render(problem, _style(style, others, rng)))
+        return Pair(prompts.solve.format(question=problem.question), render(problem, _style(style, others, rng)))
     problem = sample_problem(rng.choice(("story", "story", "long")), rng, split)
     if kind == "critique":
-        return _critique(problem, _style(style, others, rng), rng)
+        return _critique(problem, _style(style, others, rng), prompts, rng)
     cot = render(problem, rng.choice(STYLES))
-    prompt = PROMPTS[kind].format(question=problem.question, cot=cot)
+    prompt = getattr(prompts, kind).format(question=problem.question, cot=cot)
     if kind == "bridge":
         return Pair(prompt, render(problem, _style(style, others, rng)))
     if rng.random() < LAZY_SHARE:
@@ -78,7 +75,7 @@ def _style(style: str, others: float, rng: random.Random) -> str:
     return rng.choice(STYLES) if rng.random() < others else style
 
 
-def _critique(problem: Problem, style: str, rng: random.Random) -> Pair:
+def _critique(problem: Problem, style: str, prompts: Prompts, rng: random.Random) -> Pair:
     """Diagnosis, repair and a new trace of an attempt that goes wrong at one step and carries the error on."""
     wrong_at = rng.randrange(len(problem.steps))
     value, steps = problem.start, []
@@ -90,5 +87,5 @@ def _critique(problem: Problem, style: str, rng: random.Random) -> Pair:
     attempt = Problem(problem.family, problem.question, problem.start, tuple(steps))
     right = problem.steps[wrong_at]
     diagnosis = f"Step {wrong_at + 1} is wrong: {right.before} {right.operator} {right.operand} gives {right.after}."
-    prompt = PROMPTS["critique"].format(question=problem.question, cot=render(attempt, style))
+    prompt = prompts.critique.format(question=problem.question, cot=render(attempt, style))
     return Pair(prompt, f"{diagnosis} {render(problem, style)}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from dart.config import Prompts
 from dart.world import texts
 
 PAD, UNKNOWN, USER, ASSISTANT, END = "<|pad|>", "<|unknown|>", "<|user|>", "<|assistant|>", "<|end|>"
@@ -23,10 +24,11 @@ WORD = r"####|//|==|\d|[^\W\d]+|[^\w\s]"
 VOCABULARY_SEED, VOCABULARY_TEXTS = 0, 20_000
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer(prompts: Prompts) -> PreTrainedTokenizerFast:
     """Return the tokenizer of the nano world; its vocabulary is that of 20,000 texts of every kind."""
     rng = random.Random(VOCABULARY_SEED)
-    pairs = (texts.sample(kind, "equation", 1.0, rng) for kind in texts.KINDS for _ in range(VOCABULARY_TEXTS // 9))
+    kinds = [kind for kind in texts.KINDS for _ in range(VOCABULARY_TEXTS // len(texts.KINDS))]
+    pairs = (texts.sample(kind, "equation", 1.0, prompts, rng) for kind in kinds)
     core = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     core.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
     core.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
