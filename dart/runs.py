@@ -1,0 +1,227 @@
+"""The table of runs: a pure function from the configuration to every stage run, its spec and its inputs.
+
+``table(config)`` is all that ``rules/`` know of the study. Folders are relative to ``<results>/<scale>``. Ids such as
+``ash-dart-s1`` are opaque: they are made here and looked up here, and nobody parses them. ``python -m dart.runs
+configs/base.yaml configs/arms.yaml configs/nano.yaml`` prints the table.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dart.config import Config, load
+from dart.errors import UserError
+
+DATA = "data"
+COT = "cot"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one stage.
+
+    Attributes
+    ----------
+    stage : str
+        Module in ``dart.stages`` and rule of the same name.
+    id : str
+        Unique among the runs of its stage; empty for a stage that runs once.
+    folder : str
+        Where its manifest goes.
+    spec : dict
+        The stage's result-affecting values, with ``labels`` and ``seed``.
+    inputs : dict
+        Input name -> folder of the run that makes it.
+    arm : str
+        The arm this run serves alone; empty when arms share it.
+    """
+
+    stage: str
+    id: str
+    folder: str
+    spec: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+    arm: str = ""
+
+
+def table(config: Config) -> tuple[Run, ...]:
+    """Every run that the configuration can make, those of arms outside ``main_arms`` included."""
+    _check(config)
+    runs: list[Run] = [_make_data(config), *_train_zoo(config), _generate_cot(config)]
+    for target in config.targets:
+        for seed in config.seeds:
+            runs += [_train_mapper(config, target, seed), _adapt_data(config, target, seed)]
+        for arm in config.arms:
+            runs += _arm_runs(config, target, arm)
+    return tuple(runs)
+
+
+def find(runs: Iterable[Run], stage: str, run_id: str = "") -> Run:
+    """Return the run of ``stage`` with this id; an unknown one is a :class:`UserError` naming the nearest."""
+    known = {run.id: run for run in runs if run.stage == stage}
+    if run_id not in known:
+        near = difflib.get_close_matches(run_id, known, n=1, cutoff=0.0)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        raise UserError(f"{stage} has no run {run_id!r}{hint} (`python -m dart.runs configs/*.yaml` lists all).")
+    return known[run_id]
+
+
+def select(runs: Iterable[Run], stages: Sequence[str], arms: Sequence[str]) -> list[Run]:
+    """Runs of the stages, of these arms or shared by arms, in table order."""
+    return [run for run in runs if run.stage in stages and run.arm in ("", *arms)]
+
+
+def stage_version(stage: str) -> int:
+    """``version`` of the stage, read in its source: importing it may import torch, which Snakemake need not have."""
+    path = Path(__file__).parent / "stages" / f"{stage}.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Stage":
+            named = {keyword.arg: keyword.value for keyword in node.keywords}
+            return int(ast.literal_eval(named["version"] if "version" in named else node.args[1]))
+    raise ValueError(f"{path} defines no Stage")
+
+
+def with_inputs(runs: Sequence[Run], wanted: Iterable[Run]) -> list[Run]:
+    """``wanted`` and all that they are made from, in table order."""
+    by_folder = {run.folder: run for run in runs if run.stage != "evaluate"}
+    needed: dict[str, Run] = {}
+    waiting = list(wanted)
+    while waiting:
+        run = waiting.pop()
+        if run.folder not in needed:
+            needed[run.folder] = run
+            waiting += [by_folder[folder] for folder in run.inputs.values()]
+    return [run for run in runs if run.folder in needed]
+
+
+def _check(config: Config) -> None:
+    models = config.zoo.models
+    named = {f"targets: {name}": name for name in config.targets}
+    named |= {"expert": config.expert, "mapper.start": config.mapper.start}
+    named |= {f"zoo.models.{name}.start": model.start for name, model in models.items() if model.start is not None}
+    for place, name in named.items():
+        if name not in models:
+            raise UserError(f"{place} names the model {name!r}, which zoo.models lacks; it has {', '.join(models)}.")
+    for arm in config.main_arms:
+        if arm not in config.arms:
+            raise UserError(f"main_arms names the arm {arm!r}, which arms lacks; it has {', '.join(config.arms)}.")
+        if config.arms[arm].data == "native" and config.data.source != "world":
+            raise UserError(f"main_arms names the arm {arm!r}, whose native data only data.source: world has; drop it.")
+
+
+def _dump(knobs: Any, **options: Any) -> dict[str, Any]:
+    return knobs.model_dump(mode="json", **options)
+
+
+def _model(name: str) -> str:
+    return f"models/{name}"
+
+
+def _mapper_id(target: str, seed: int) -> str:
+    return f"{target}-s{seed}"
+
+
+def _make_data(config: Config) -> Run:
+    spec = {
+        "labels": {},
+        "seed": config.data.seed,
+        "data": _dump(config.data),
+        "prompts": _dump(config.prompts),
+        "tokenizer": config.zoo.tokenizer,
+        "vocabulary": config.zoo.vocabulary,
+        "expert": config.expert,
+        "styles": {name: config.zoo.models[name].style for name in (*config.targets, config.expert)},
+    }
+    return Run("make_data", "", DATA, spec)
+
+
+def _train_zoo(config: Config) -> Iterator[Run]:
+    shared = {"prompts": _dump(config.prompts)} | _dump(config.zoo, exclude={"models", "tokenizer", "vocabulary"})
+    for name, model in config.zoo.models.items():
+        own = _dump(model, exclude={"start", "seed"})
+        spec = {"labels": {"model": name}, "seed": model.seed, **shared, **own}
+        inputs = {"data": DATA} | ({"start": _model(model.start)} if model.start else {})
+        yield Run("train_zoo", name, _model(name), spec, inputs)
+
+
+def _generate_cot(config: Config) -> Run:
+    spec = {"labels": {}, "seed": config.data.seed, "prompts": _dump(config.prompts), "cot": _dump(config.cot)}
+    asked = {"model": _model(config.expert)} if config.cot.source == "expert" else {}
+    return Run("generate_cot", "", COT, spec, {"data": DATA} | asked)
+
+
+def _train_mapper(config: Config, target: str, seed: int) -> Run:
+    run_id = _mapper_id(target, seed)
+    labels = {"target": target, "seed": seed}
+    spec = {"labels": labels, "seed": seed, "prompts": _dump(config.prompts), "mapper": _dump(config.mapper)}
+    inputs = {"cot": COT, "mapper": _model(config.mapper.start), "target": _model(target)}
+    return Run("train_mapper", run_id, f"mapper/{run_id}", spec, inputs)
+
+
+def _adapt_data(config: Config, target: str, seed: int) -> Run:
+    run_id = _mapper_id(target, seed)
+    spec = {
+        "labels": {"target": target, "seed": seed},
+        "seed": seed,
+        "prompts": _dump(config.prompts),
+        "adapt": _dump(config.adapt),
+        "reward": _dump(config.mapper.reward),
+        "scoring_batch": config.mapper.scoring_batch,
+    }
+    inputs = {"cot": COT, "mapper": f"mapper/{run_id}", "target": _model(target)}
+    return Run("adapt_data", run_id, f"adapted/{run_id}", spec, inputs)
+
+
+def _arm_runs(config: Config, target: str, name: str) -> Iterator[Run]:
+    arm = config.arms[name]
+    if arm.data == "native" and config.data.source != "world":
+        return  # only the world knows how a target would have put it
+    if arm.trainer == "none":  # nothing is trained, so there is nothing to repeat over seeds
+        yield _evaluate(config, f"{target}-{name}", {"arm": name, "target": target, "seed": 0}, _model(target))
+        return
+    for seed in config.seeds:
+        run_id = f"{target}-{name}-s{seed}"
+        labels = {"arm": name, "target": target, "seed": seed}
+        folder, file = _training_data(arm.data, target, seed)
+        spec = {"labels": labels, "seed": seed, "prompts": _dump(config.prompts)}
+        spec |= {"sft": _dump(config.sft), "file": file} if arm.trainer == "sft" else {"rl": _dump(config.rl)}
+        inputs = {"model": _model(target), "data": folder}
+        yield Run(f"train_{arm.trainer}", run_id, f"runs/{run_id}", spec, inputs, name)
+        yield _evaluate(config, run_id, labels, f"runs/{run_id}")
+
+
+def _training_data(data: str, target: str, seed: int) -> tuple[str, str]:
+    """Folder and file that an arm's ``data`` stands for."""
+    return {
+        "original": (COT, "demonstrations.jsonl"),
+        "questions": (COT, "demonstrations.jsonl"),
+        "adapted": (f"adapted/{_mapper_id(target, seed)}", "demonstrations.jsonl"),
+        "native": (DATA, f"native_{target}.jsonl"),
+    }[data]
+
+
+def _evaluate(config: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:
+    values = {"prompts": _dump(config.prompts), "evaluate": _dump(config.evaluate)}
+    spec = {"labels": labels, "seed": config.data.seed, **values}
+    return Run("evaluate", run_id, f"scores/{run_id}", spec, {"run": folder, "data": DATA}, labels["arm"])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print stage, folder and inputs of every run of the configuration files in ``argv``."""
+    try:
+        for run in table(load(argv)):
+            print(f"{run.stage:<13} {run.folder:<28} <- {', '.join(run.inputs.values())}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,357 @@
+"""Start a stage from a process that has the big libraries loaded: ``python -m dart.warm dart.stages.NAME ...``.
+
+Importing torch, transformers, TRL and lm-eval costs about ten seconds of CPU a process, more than many stages compute.
+A small server imports them once and forks a child for every request; the child runs the module as ``python -m`` would,
+with the caller's arguments, folder, environment and standard streams. Only third-party libraries are preloaded, never
+this repository's modules, so edited code is always what runs. A server serves one Python, one repository, one user and
+one environment (libraries read variables when they are imported) and leaves after a minute without work.
+
+A child never outlives its caller or its server, so that no second writer can appear in a scratch folder: the server
+kills the child of a client that is gone, and the kernel kills the children of a server that is gone. Where a server
+cannot be had (not Linux, a library that starts threads when imported) the module is run as ``python -m`` runs it.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import gc
+import hashlib
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What the stages and the analysis import. A library that is not installed is skipped.
+PRELOAD = (
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "torch",
+    "torch._dynamo",
+    "datasets",
+    "transformers",
+    "transformers.models.qwen3.modeling_qwen3",
+    "accelerate",
+    "trl.trainer.grpo_trainer",
+    "trl.trainer.sft_trainer",
+    "wandb",
+    "lm_eval.evaluator",
+    "lm_eval.models.huggingface",
+    "pydantic",
+    "yaml",
+    "matplotlib.pyplot",
+)
+# Arrow's allocator would start a thread, and a fork copies only the thread that calls it.
+PRELOAD_ENVIRONMENT = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+IDLE_SECONDS = 60.0
+# Differ from shell to shell without any library caring.
+VOLATILE = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
+FORKED = b"F"
+LENGTH = struct.Struct("!I")
+LOST = 70  # exit status (EX_SOFTWARE) when the server was killed, and the child with it
+
+
+@dataclass
+class Request:
+    """A module to run for a client: what ``python -m`` would have seen."""
+
+    argv: list[str]
+    cwd: str
+    env: dict[str, str]
+    umask: int
+    streams: list[int] = field(default_factory=list)
+
+
+def command() -> str:
+    """The command line that the rules put before a module's name; ``DART_LAUNCH`` ("python -m", say) replaces it.
+
+    It says plain ``python``, for a rule's own environment to supply; where there is none, that is the Python running now.
+    """
+    folders = [str(Path(sys.executable).parent), *os.environ.get("PATH", "").split(os.pathsep)]
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys(folders))
+    return os.environ.get("DART_LAUNCH", "python -m dart.warm")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``argv`` (module and arguments) through the server and return its exit status."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # no folder for the socket, or a path too long for one
+            for _ in range(2):  # the server may leave, or be killed, while we connect
+                status = _ask(argv)
+                if status is not None:
+                    return status
+    os.execv(sys.executable, [sys.executable, "-m", *argv])
+
+
+# --- client ---------------------------------------------------------------------------------------------------------
+
+
+def _ask(argv: Sequence[str]) -> int | None:
+    """Exit status of the module run by the server, or None when no child was started."""
+    request = {"argv": list(argv), "cwd": os.getcwd(), "env": dict(os.environ), "umask": _umask()}
+    body = json.dumps(request).encode()
+    with _connect() as server:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # The server sees the end of our messages, kills the child, and tells us its status when it is dead.
+            signal.signal(number, lambda *_: server.shutdown(socket.SHUT_WR))
+        streams = array.array("i", [0, 1, 2])
+        try:
+            sent = server.sendmsg(
+                [LENGTH.pack(len(body)), body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)]
+            )
+            server.sendall((LENGTH.pack(len(body)) + body)[sent:])
+            if server.recv(1) != FORKED:
+                return None
+            answer = server.recv(LENGTH.size)
+        except ConnectionError:
+            return None
+    if len(answer) < LENGTH.size:
+        print("The process that ran this stage was killed together with its server; run it again.", file=sys.stderr)
+        return LOST
+    return LENGTH.unpack(answer)[0]
+
+
+def _connect() -> socket.socket:
+    """Connect to this environment's server, starting it when there is none."""
+    path = _folder() / _key()
+    if path.with_suffix(".cold").exists():  # a server could not be had
+        raise OSError(f"{path} cannot be served")
+    with contextlib.suppress(OSError):
+        return _dial(path)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # another client was faster
+            return _dial(path)
+        path.unlink(missing_ok=True)
+        # The socket is bound here and handed over, so that we can queue at it while the server still imports.
+        with socket.socket(socket.AF_UNIX) as listener, path.with_suffix(".log").open("w") as log:
+            listener.bind(str(path))
+            listener.listen(64)
+            command = [sys.executable, "-m", "dart.warm", "--serve", str(listener.fileno()), str(path)]
+            subprocess.Popen(
+                command,
+                pass_fds=[listener.fileno()],
+                env=dict(os.environ) | PRELOAD_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal is for the clients
+            )
+        return _dial(path)
+
+
+def _dial(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(str(path))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def _folder() -> Path:
+    """A folder that only this user may enter."""
+    folder = Path(tempfile.gettempdir()) / f"dart-warm-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise PermissionError(f"{folder} is open to others")
+    return folder
+
+
+def _key() -> str:
+    """Names the server: interpreter and its packages, repository, and the environment libraries may read."""
+    packages = sysconfig.get_paths()["purelib"]
+    env = sorted((name, value) for name, value in os.environ.items() if name not in VOLATILE)
+    code = Path(__file__)
+    facts = [sys.executable, packages, os.stat(packages).st_mtime_ns, str(code), code.stat().st_mtime_ns, env]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+# --- server ---------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """Forks a child for every request and tells each client its child's exit status."""
+
+    def __init__(self, listener: socket.socket, path: Path) -> None:
+        self.listener = listener
+        self.path = path
+        self.clients: dict[int, socket.socket] = {}  # child's pid -> its client
+        self.selector = selectors.DefaultSelector()
+        self.alarm, wake = os.pipe()
+        for end in (self.alarm, wake):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake)
+        self.selector.register(self.alarm, selectors.EVENT_READ)
+        self.selector.register(listener, selectors.EVENT_READ)
+
+    def serve(self) -> Request | None:
+        """Serve until idle; returns the request in a forked child, None in the server."""
+        while True:
+            ready = [key.fileobj for key, _ in self.selector.select(None if self.clients else IDLE_SECONDS)]
+            if not ready and self._retire():
+                return None
+            for source in ready:
+                if source is self.alarm:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.alarm, 4096)
+                elif source is self.listener:
+                    request = self._accept()
+                    if request is not None:
+                        return request
+                else:
+                    self._kill_child_of(source)
+            self._reap()
+
+    def _retire(self) -> bool:
+        """Take the socket away; False when a client had slipped in."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waiting = bool(self.selector.select(0))
+            if not waiting:
+                self.path.unlink(missing_ok=True)
+                self.path.with_suffix(".log").unlink(missing_ok=True)
+        return not waiting
+
+    def _accept(self) -> Request | None:
+        client, _ = self.listener.accept()
+        server = os.getpid()
+        try:
+            request = _receive(client)
+            pid = os.fork() if request else None
+        except (OSError, ValueError):
+            client.close()
+            return None
+        if pid is None:
+            client.close()
+        elif pid == 0:
+            self._leave(client, server)
+            return request
+        else:
+            for stream in request.streams:
+                os.close(stream)
+            self.clients[pid] = client
+            self.selector.register(client, selectors.EVENT_READ)
+            with contextlib.suppress(OSError):
+                client.sendall(FORKED)
+        return None
+
+    def _leave(self, client: socket.socket, server: int) -> None:
+        """In the child: its own process group, none of the server's sockets, and death when the server dies."""
+        os.setsid()
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != server:
+            os._exit(LOST)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for one in (client, self.listener, *self.clients.values()):
+            one.close()
+        self.selector.close()
+
+    def _kill_child_of(self, client: socket.socket) -> None:
+        """The client is gone or was told to stop."""
+        self.selector.unregister(client)
+        for pid, one in self.clients.items():
+            if one is client:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for pid in list(self.clients):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if not done:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)  # what the child left behind
+            client = self.clients.pop(pid)
+            with contextlib.suppress(KeyError):
+                self.selector.unregister(client)
+            code = os.waitstatus_to_exitcode(status)
+            with contextlib.suppress(OSError):
+                client.sendall(LENGTH.pack(code if code >= 0 else 128 - code))
+            client.close()
+
+
+def _receive(client: socket.socket) -> Request | None:
+    """Read one request with its three streams; None for a client that left."""
+    client.settimeout(10.0)
+    head, ancillary, _, _ = client.recvmsg(LENGTH.size, socket.CMSG_SPACE(3 * array.array("i").itemsize))
+    streams = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            streams.frombytes(data)
+    if len(head) < LENGTH.size:
+        return None
+    body = b""
+    size = LENGTH.unpack(head)[0]
+    while len(body) < size:
+        part = client.recv(size - len(body))
+        if not part:
+            return None
+        body += part
+    client.settimeout(None)
+    return Request(**json.loads(body), streams=list(streams))
+
+
+def serve(descriptor: int, path: Path) -> int:
+    """Preload, serve until idle; in a forked child, become the module that was asked for."""
+    for name in PRELOAD:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    if len(os.listdir("/proc/self/task")) > 1:  # a child would lack the other threads, and any lock they hold
+        print("A preloaded library has started a thread: not serving.", file=sys.stderr)
+        path.rename(path.with_suffix(".cold"))
+        return 1
+    gc.collect()
+    gc.freeze()  # collections in children would copy pages that they share
+    request = Server(socket.socket(fileno=descriptor), path).serve()
+    return become(request) if request else 0
+
+
+def become(request: Request) -> Any:
+    """Run the request's module as the main program of this process."""
+    for number, stream in enumerate(request.streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request.cwd)
+    os.umask(request.umask)
+    os.environ.clear()
+    os.environ.update(request.env)
+    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
+    for name in [name for name in sys.modules if name == "dart" or name.startswith("dart.")]:
+        del sys.modules[name]
+    sys.path[0] = request.cwd
+    sys.argv = request.argv
+    runpy.run_module(request.argv[0], run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        sys.exit(serve(int(sys.argv[2]), Path(sys.argv[3])))
+    sys.exit(main(sys.argv[1:]))

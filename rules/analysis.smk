@@ -1,0 +1,164 @@
+# Tables and figures out of manifests, metrics and samples; each rule runs the script of its name.
+MAIN = CONFIG.main_arms
+SCORES = manifests(["evaluate"], MAIN)
+TRAINED = manifests(["train_sft", "train_rl"], MAIN)
+MAPPERS = manifests(["train_mapper"])
+ADAPTED = manifests(["adapt_data"])
+CONTROLS = [arm for arm in CONFIG.arms if arm not in MAIN]
+
+
+# Table 1: arms x benchmarks, by target.
+rule table1:
+    input:
+        script="analysis/table1.py",
+        manifests=SCORES,
+    output:
+        csv=f"{ROOT}/tables/table1.csv",
+        markdown=f"{ROOT}/tables/table1.md",
+    log:
+        f"{ROOT}/logs/table1.log",
+    priority: 10
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.table1 --out $(dirname {output.csv}) --manifests {input.manifests}"
+
+
+# Figure 3: mapper reward over training.
+rule figure_reward_curves:
+    input:
+        script="analysis/figure_reward_curves.py",
+        manifests=MAPPERS,
+    output:
+        png=f"{ROOT}/figures/figure_reward_curves.png",
+        pdf=f"{ROOT}/figures/figure_reward_curves.pdf",
+    log:
+        f"{ROOT}/logs/figure_reward_curves.log",
+    priority: 10
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.figure_reward_curves --out $(dirname {output.png}) --manifests {input.manifests}"
+
+
+# Figure 4: accuracy against cost, direct RL and DART.
+rule figure_efficiency:
+    input:
+        script="analysis/figure_efficiency.py",
+        manifests=SCORES + TRAINED + ADAPTED + MAPPERS,
+    output:
+        png=f"{ROOT}/figures/figure_efficiency.png",
+        pdf=f"{ROOT}/figures/figure_efficiency.pdf",
+    log:
+        f"{ROOT}/logs/figure_efficiency.log",
+    priority: 10
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.figure_efficiency --out $(dirname {output.png}) --manifests {input.manifests}"
+
+
+# Figure 5: an original CoT beside its adapted one.
+rule figure_example:
+    input:
+        script="analysis/figure_example.py",
+        manifests=ADAPTED,
+    output:
+        png=f"{ROOT}/figures/figure_example.png",
+        pdf=f"{ROOT}/figures/figure_example.pdf",
+    log:
+        f"{ROOT}/logs/figure_example.log",
+    priority: 10
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.figure_example --out $(dirname {output.png}) --manifests {input.manifests}"
+
+
+# Figure 1: what training on foreign CoT does.
+rule figure_mismatch:
+    input:
+        script="analysis/figure_mismatch.py",
+        manifests=SCORES,
+    output:
+        png=f"{ROOT}/figures/figure_mismatch.png",
+        pdf=f"{ROOT}/figures/figure_mismatch.pdf",
+    log:
+        f"{ROOT}/logs/figure_mismatch.log",
+    priority: 10
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.figure_mismatch --out $(dirname {output.png}) --manifests {input.manifests}"
+
+
+# Cost by stage and arm.
+rule cost_ledger:
+    input:
+        script="analysis/cost_ledger.py",
+        manifests=SCORES + TRAINED + ADAPTED + MAPPERS,
+    output:
+        csv=f"{ROOT}/tables/cost_ledger.csv",
+        markdown=f"{ROOT}/tables/cost_ledger.md",
+    log:
+        f"{ROOT}/logs/cost_ledger.log",
+    priority: 10
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.cost_ledger --out $(dirname {output.csv}) --manifests {input.manifests}"
+
+
+# Everything together in one self-contained file.
+rule report:
+    input:
+        rules.table1.output,
+        rules.figure_reward_curves.output,
+        rules.figure_efficiency.output,
+        rules.figure_example.output,
+        rules.figure_mismatch.output,
+        rules.cost_ledger.output,
+        script="analysis/report.py",
+        knobs="configs/knobs.yaml",
+    output:
+        html=f"{ROOT}/report/index.html",
+    log:
+        f"{ROOT}/logs/report.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "start {log} analysis.report --out $(dirname {output.html}) --manifests {input.manifests}"
+
+
+# Arms outside the main table, such as the oracle that trains on native-style CoT.
+rule controls:
+    input:
+        manifests(["evaluate"], CONTROLS),

@@ -1,0 +1,79 @@
+# What the rules share: the validated configuration, the table of runs, and how a stage is started.
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, workflow.basedir)
+
+import dart.config
+from dart import overhead, runs, warm
+from dart.errors import UserError
+
+try:
+    CONFIG = dart.config.parse(dart.config.Config, config, "The configuration")
+    TABLE = runs.table(CONFIG)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+ROOT = f"{CONFIG.results}/{CONFIG.scale}"
+
+LAUNCH = warm.command()
+# Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log, and when the module fails
+# the last line of the log (a stage's one sentence) reaches the terminal too.
+shell.prefix(f"""start() (
+    log="$1"; shift
+    {LAUNCH} "$@" 2> "$log" && exit
+    status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" >&2; exit $status
+)
+""")
+
+
+def run_of(stage, wildcards):
+    try:
+        return runs.find(TABLE, stage, wildcards.get("run", ""))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def manifests(stages, arms=()):
+    """Manifests of the runs of these stages that these arms (or all) use."""
+    return [f"{ROOT}/{run.folder}/manifest.json" for run in runs.select(TABLE, stages, arms)]
+
+
+def inputs(stage):
+    """Input function: the manifests that a run of the stage reads, by input name."""
+    return lambda wildcards: {
+        name: f"{ROOT}/{folder}/manifest.json" for name, folder in run_of(stage, wildcards).inputs.items()
+    }
+
+
+def spec(stage):
+    """Params function: the run's spec as inline JSON; a changed value re-runs what it affects and nothing else."""
+    return lambda wildcards: json.dumps(run_of(stage, wildcards).spec, sort_keys=True)
+
+
+def folders(stage):
+    """Params function: the run's folders as command-line options."""
+
+    def options(wildcards):
+        run = run_of(stage, wildcards)
+        # Scratch is undeclared, so that Snakemake does not delete the checkpoints of a failed job.
+        named = {**run.inputs, "out": run.folder, "scratch": "scratch"}
+        return " ".join(f"--{name} {ROOT}/{folder}" for name, folder in named.items())
+
+    return options
+
+
+def ids(stage):
+    """Pattern of the run ids of a stage; matches nothing where it has none."""
+    return "|".join(run.id for run in TABLE if run.stage == stage) or "(?!)"
+
+
+def record_start():
+    overhead.record_start(Path(ROOT), workflow.cores)
+
+
+def record_end():
+    overhead.record_end(Path(ROOT))

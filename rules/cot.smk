@@ -1,0 +1,22 @@
+# Original chains of thought: the expert's verified ones, or human rationales.
+rule generate_cot:
+    input:
+        unpack(inputs("generate_cot")),
+    output:
+        manifest=f"{ROOT}/cot/manifest.json",
+        demonstrations=f"{ROOT}/cot/demonstrations.jsonl",
+    log:
+        f"{ROOT}/logs/generate_cot.log",
+    priority: 80
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    params:
+        version=runs.stage_version("generate_cot"),
+        spec=spec("generate_cot"),
+        folders=folders("generate_cot"),
+    shell:
+        "start {log} dart.stages.generate_cot --config {params.spec:q} {params.folders}"
