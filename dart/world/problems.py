@@ -134,9 +134,9 @@ def _possible(rng: random.Random, value: int) -> list[tuple[Operator, int]]:
     divisors = [k for k in (2, 3, 4) if value % k == 0 and value > k]
     options: list[tuple[Operator, int]] = []
     if value < LIMIT - 1:
-        options += [("+", rng.randint(2, min(30, LIMIT - value)))] * 2 if LIMIT - value >= 2 else []
+        options += [("+", rng.randint(2, min(9, LIMIT - value)))] * 2 if LIMIT - value >= 2 else []
     if value > 3:
-        options += [("-", rng.randint(2, min(30, value - 1)))] * 2
+        options += [("-", rng.randint(2, min(9, value - 1)))] * 2
     options += [("*", rng.choice(factors))] if factors else []
     options += [("/", rng.choice(divisors))] if divisors else []
     return options

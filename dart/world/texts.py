@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 
 from dart.config import Prompts
-from dart.world.problems import FAMILIES, LIMIT, Problem, Split, apply
+from dart.world.problems import FAMILIES, Problem, Split, apply
 from dart.world.problems import sample as sample_problem
 from dart.world.styles import STYLES, render
 
@@ -81,7 +81,7 @@ def _critique(problem: Problem, style: str, prompts: Prompts, rng: random.Random
     value, steps = problem.start, []
     for index, step in enumerate(problem.steps):
         after = apply(value, step.operator, step.operand)
-        after = max(0, min(LIMIT, after + rng.choice((-2, -1, 1, 2)))) if index == wrong_at else after
+        after = after + rng.choice((1, 2, 10)) if index == wrong_at else after  # upwards: values stay positive
         steps.append(type(step)(value, step.operator, step.operand, after))
         value = after
     attempt = Problem(problem.family, problem.question, problem.start, tuple(steps))
