@@ -107,6 +107,7 @@ class Zoo(Knobs):
     vocabulary: Count
     architecture: Architecture
     batch_size: Count
+    gradient_accumulation: Count
     warmup: Share
     decay: Share
     weight_decay: NonNegative

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -132,6 +133,9 @@ def _row(line: str) -> dict[str, Any] | None:
 
 def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     """Run a stage from its command line; returns the exit status (2 for a user's error, told in one sentence)."""
+    # One thread a process, several processes side by side: on CPUs two threads that share a busy core are several
+    # times slower than one. Must be set before torch is imported; a user's own setting wins.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         run_stage(stage, argv)
     except UserError as error:
