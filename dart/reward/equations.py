@@ -22,12 +22,10 @@ UNIT_WORDS = 3  # words that may stand between a number and the next operator
 
 NUMBER = r"\d+(?:\.\d+)?|(?<![\w.])\.\d+"
 # Words that change what the number beside them means.
-SCALING = frozenset(
-    re.findall(
-        r"\w+",
-        "half halves third thirds quarter quarters fourth fifth twice thrice double triple quadruple dozen dozens pair "
-        "pairs hundred thousand million billion percent of times remainder mod r k squared cubed less more than off and",
-    )
+SCALING = set(
+    """half halves third thirds quarter quarters fourth fifth twice thrice double triple quadruple dozen dozens pair
+    pairs hundred thousand million billion percent of times remainder mod r k squared cubed less more than off
+    and""".split()  # noqa: SIM905 (read better as a sentence)
 )
 TOKEN = re.compile(
     r"(?P<opaque>\d+:\d+|\d[\d.]*[A-Za-z_]\w*|[A-Za-z_]\w*\(|//|<=|>=|!=|=>|->|[≈~<>√π½¼¾⅓⅔{}\\|_\[\]@±^]|\.\.+)"

@@ -18,7 +18,6 @@ from dart.records import Record
 from dart.reward.alignment import TargetScore, TargetScorer, normalised, raw_alignment
 from dart.reward.detectors import DETECTORS, Rewrite, overlap
 
-
 COPY_NGRAM = 4  # words; of the copy ratio, which is reported and never part of the reward
 
 

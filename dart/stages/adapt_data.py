@@ -1,0 +1,199 @@
+"""Adapted data: the mapper rewrites every demonstration for one target, and the best valid rewrite is kept.
+
+    python -m dart.stages.adapt_data --config SPEC --cot results/nano/cot --mapper results/nano/mapper/ash-s1 \
+        --target results/nano/models/ash --out results/nano/adapted/ash-s1 --scratch SCRATCH
+
+Writes ``demonstrations.jsonl`` and ``rewrites.parquet`` (one row a sample). Valid is a rewrite that ended by itself and
+whose answer verifies; the best has the highest reward.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dart import chat
+from dart.config import Adapt, Prompts, Reward
+from dart.generation import generate
+from dart.journal import Journal
+from dart.records import Record, read_records, write_records
+from dart.reward.detectors import DETECTORS
+from dart.reward.reward import RewardModel
+from dart.stage import Context, Spec, Stage, stage_main
+from dart.training.loading import load_model, load_tokenizer, parameters
+
+BLOCK_BATCHES = 8  # rewrites sampled between two entries of the journal, in batches
+Row = dict[str, Any]
+
+
+class AdaptDataSpec(Spec):
+    """Values of a run: prompts, how rewrites are sampled, and the reward that ranks them."""
+
+    prompts: Prompts
+    adapt: Adapt
+    reward: Reward
+    scoring_batch: int
+
+
+def run(spec: AdaptDataSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
+    """Sample and choose rewrites block by block; returns acceptance and how the data changed."""
+    demonstrations = read_records(inputs["cot"] / "demonstrations.jsonl")
+    mapper, mapper_tokenizer = (load(inputs["mapper"] / "model") for load in (load_model, load_tokenizer))
+    target, tokenizer = (load(inputs["target"] / "model") for load in (load_model, load_tokenizer))
+    reward = RewardModel(target, tokenizer, spec.prompts, spec.reward, spec.scoring_batch)
+    journal = Journal(context.scratch / "blocks.jsonl")
+    if journal.blocks:
+        context.resume(len(journal.blocks))
+    size = max(1, BLOCK_BATCHES * spec.adapt.batch_size // spec.adapt.samples)
+    starts = range(0, len(demonstrations), size)
+    for number in range(len(journal.blocks), len(starts)):
+        block = demonstrations[starts[number] : starts[number] + size]
+        seed = spec.seed * 1_000_003 + number
+        rows = _rewrite(spec, block, mapper, mapper_tokenizer, reward, seed, context)
+        context.log(number + 1, {"demonstrations": len(block), "kept": sum(row["chosen"] for row in rows)})
+        journal.add(rows)
+        context.progress(min(starts[number] + size, len(demonstrations)), len(demonstrations), "demonstration")
+    rows = [row for block in journal.blocks for row in block]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), context.out / "rewrites.parquet")
+    adapted = _adapted(spec.adapt, demonstrations, rows)
+    write_records(context.out / "demonstrations.jsonl", adapted)
+    return summary(demonstrations, adapted, rows)
+
+
+def _rewrite(
+    spec: AdaptDataSpec,
+    records: list[Record],
+    mapper: PreTrainedModel,
+    mapper_tokenizer: PreTrainedTokenizerBase,
+    reward: RewardModel,
+    seed: int,
+    context: Context,
+) -> list[Row]:
+    """Rows of ``rewrites.parquet`` for a block of demonstrations, ``samples`` for each, the best valid one marked."""
+    samples = spec.adapt.samples
+    prompts = [chat.prompt_ids(mapper_tokenizer, chat.rewrite_messages(spec.prompts, record)) for record in records]
+    drawn = generate(mapper, mapper_tokenizer, prompts, spec.adapt.sampling, samples, seed, spec.adapt.batch_size)
+    completions = [completion for group in drawn for completion in group]
+    context.count(
+        parameters(mapper),
+        generated=sum(len(completion.ids) for completion in completions),
+        scored=samples * sum(map(len, prompts)),
+    )
+    repeated = [record for record in records for _ in range(samples)]
+    texts = [completion.text.strip() for completion in completions]
+    before = reward.scorer.tokens_scored
+    scores = reward(repeated, texts, group_size=samples)
+    originals = reward.scorer(records, [record.cot for record in records])
+    context.count(parameters(reward.scorer.target), scored=reward.scorer.tokens_scored - before)
+    rows = [
+        {
+            "id": record.id,
+            "sample": i % samples,
+            "text": texts[i],
+            "correct": bool(scores.correct[i]),
+            "truncated": completions[i].truncated,
+            "align": scores.align[i],
+            "reward": scores.total[i],
+            **{f"cheat_{name}": scores.cheats[name][i] for name in DETECTORS},
+            "chosen": False,
+            "tokens": scores.tokens[i],
+            "tokens_original": originals[i // samples].tokens,
+            "length_ratio": scores.length_ratio[i],
+            "copy_ratio": scores.copy_ratio[i],
+            "logprob_original": originals[i // samples].mean_logprob,
+            "logprob_rewrite": scores.logprob[i],
+        }
+        for i, record in enumerate(repeated)
+    ]
+    for start in range(0, len(rows), samples):
+        _choose(rows[start : start + samples])
+    return rows
+
+
+def _choose(group: list[Row]) -> None:
+    """Mark the valid rewrite of the highest reward, the first of equals."""
+    valid = [row for row in group if row["correct"] and not row["truncated"]]
+    if valid:
+        max(valid, key=lambda row: row["reward"])["chosen"] = True
+
+
+def _adapted(adapt: Adapt, demonstrations: list[Record], rows: list[Row]) -> list[Record]:
+    """The demonstrations with their chosen rewrites; those without one kept as they were, or dropped."""
+    chosen = {row["id"]: row["text"] for row in rows if row["chosen"]}
+    keep = adapt.on_invalid == "keep_original"
+    return [
+        replace(record, cot=chosen.get(record.id, record.cot), meta={**record.meta, "adapted": record.id in chosen})
+        for record in demonstrations
+        if keep or record.id in chosen
+    ]
+
+
+def summary(demonstrations: list[Record], adapted: list[Record], rows: list[Row]) -> dict[str, Any]:
+    """Figures of the manifest.
+
+    ``acceptance_rate``: demonstrations with a valid rewrite; ``kept_original``: output left as it was; both as shares.
+    ``answer_preserved``: share of all samples whose answer verifies. ``length_ratio``, ``copy_ratio`` (share of n-grams
+    taken from the original), ``copy_rate`` (rewrites equal to the original): means over the chosen rewrites, None
+    without one.
+    ``target_perplexity_before/after``: of the output's demonstrations, exp of the mean over all their tokens.
+    ``cheats``: share of the chosen rewrites that trip each detector, ``cheats_sampled``: of all samples.
+    """
+    chosen = [row for row in rows if row["chosen"]]
+    original = {record.id: record.cot for record in demonstrations}
+    first = {row["id"]: row for row in reversed(rows)} | {row["id"]: row for row in chosen}
+    used = [first[record.id] for record in adapted]
+    before = [(row["tokens_original"], row["logprob_original"]) for row in used]
+    after = [
+        (row["tokens"], row["logprob_rewrite"]) if row["chosen"] else (row["tokens_original"], row["logprob_original"])
+        for row in used
+    ]
+    return {
+        "demonstrations": len(adapted),
+        "asked": len(demonstrations),
+        "samples": len(rows),
+        "acceptance_rate": len(chosen) / len(demonstrations),
+        "kept_original": sum(not row["chosen"] for row in used) / max(1, len(used)),
+        "answer_preserved": fmean(row["correct"] for row in rows),
+        "length_ratio": _mean([row["length_ratio"] for row in chosen]),
+        "copy_ratio": _mean([row["copy_ratio"] for row in chosen]),
+        "copy_rate": _mean([row["text"].split() == original[row["id"]].split() for row in chosen]),
+        "reward": _mean([row["reward"] for row in chosen]),
+        "target_perplexity_before": _perplexity(before),
+        "target_perplexity_after": _perplexity(after),
+        "cheats": {name: _mean([row[f"cheat_{name}"] > 0 for row in chosen]) for name in DETECTORS},
+        "cheats_sampled": {name: _mean([row[f"cheat_{name}"] > 0 for row in rows]) for name in DETECTORS},
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _perplexity(scored: list[tuple[int, float]]) -> float | None:
+    """exp(-mean log-probability) over all tokens of (tokens, mean log-probability) pairs."""
+    tokens = sum(count for count, _ in scored)
+    return math.exp(-sum(count * logprob for count, logprob in scored) / tokens) if tokens else None
+
+
+STAGE = Stage(
+    name="adapt_data",
+    version=1,
+    spec=AdaptDataSpec,
+    inputs={
+        "cot": "folder of generate_cot",
+        "mapper": "folder of train_mapper",
+        "target": "folder of the target (train_zoo)",
+    },
+    run=run,
+)
+
+if __name__ == "__main__":
+    sys.exit(stage_main(STAGE))

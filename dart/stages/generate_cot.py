@@ -1,0 +1,135 @@
+"""Original chains of thought: written by the expert and kept when they verify, or the data's human rationales.
+
+    python -m dart.stages.generate_cot --config SPEC --data results/nano/data --model results/nano/models/expert \
+        --out results/nano/cot --scratch SCRATCH
+
+Writes ``demonstrations.jsonl``: the questions of ``train.jsonl`` whose answer verified, each with a chain of thought
+that ends in its final answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dart import chat
+from dart.config import Cot, Prompts
+from dart.errors import UserError
+from dart.generation import generate
+from dart.grading import verify_many
+from dart.journal import Journal
+from dart.records import Record, read_records, write_records
+from dart.stage import Context, Spec, Stage, stage_main
+from dart.training.loading import load_model, load_tokenizer, parameters
+
+BLOCK_BATCHES = 8  # questions asked between two entries of the journal, in batches
+
+
+class GenerateCotSpec(Spec):
+    """Values of a run: the ``solve`` prompt, and how the chains of thought come about."""
+
+    prompts: Prompts
+    cot: Cot
+
+
+def run(spec: GenerateCotSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
+    """Write the demonstrations; returns how many were asked and kept."""
+    records = read_records(inputs["data"] / "train.jsonl")
+    if spec.cot.source == "human":
+        kept, samples = _human(records), len(records)
+    else:
+        kept, samples = _sampled(spec, records, inputs, context)
+    if not kept:
+        raise UserError(
+            f"None of the {len(records)} questions in {inputs['data'] / 'train.jsonl'} got a chain of thought with the "
+            "right answer; raise cot.attempts or cot.sampling.max_new_tokens, or take a better expert."
+        )
+    write_records(context.out / "demonstrations.jsonl", kept)
+    return {
+        "source": spec.cot.source,
+        "asked": len(records),
+        "kept": len(kept),
+        "acceptance": len(kept) / len(records),
+        "samples": samples,
+    }
+
+
+def _human(records: list[Record]) -> list[Record]:
+    """The records whose own chain of thought verifies."""
+    told = [record for record in records if record.cot]
+    verdicts = verify_many(told, [record.cot for record in told])
+    return [record for record, verdict in zip(told, verdicts, strict=True) if verdict.correct]
+
+
+def _sampled(
+    spec: GenerateCotSpec, records: list[Record], inputs: dict[str, Path], context: Context
+) -> tuple[list[Record], int]:
+    """Ask the expert block by block; returns the kept demonstrations and the number of samples drawn."""
+    if "model" not in inputs:
+        raise UserError("cot.source is expert, but no --model is given; name the expert's folder, or set it to human.")
+    folder = inputs["model"] / "model"
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    journal = Journal(context.scratch / "blocks.jsonl")
+    if journal.blocks:
+        context.resume(len(journal.blocks))
+    size = BLOCK_BATCHES * spec.cot.batch_size
+    starts = range(0, len(records), size)
+    for number in range(len(journal.blocks), len(starts)):
+        block = records[starts[number] : starts[number] + size]
+        seed = spec.seed * 1_000_003 + number * spec.cot.attempts
+        texts, samples = _ask(spec, block, model, tokenizer, seed, context)
+        context.log(number + 1, {"asked": len(block), "kept": len(block) - texts.count(None), "samples": samples})
+        journal.add({"texts": texts, "samples": samples})
+        context.progress(min(starts[number] + size, len(records)), len(records), "question")
+    texts = [text for block in journal.blocks for text in block["texts"]]
+    kept = [replace(record, cot=text) for record, text in zip(records, texts, strict=True) if text is not None]
+    return kept, sum(block["samples"] for block in journal.blocks)
+
+
+def _ask(
+    spec: GenerateCotSpec,
+    records: list[Record],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    context: Context,
+) -> tuple[list[str | None], int]:
+    """The first verified text of every question (None after ``attempts`` failures), and the number of samples drawn.
+
+    An attempt is made only for questions still without a text: the same choice as sampling all attempts at once.
+    """
+    texts: list[str | None] = [None] * len(records)
+    prompts = [chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record)) for record in records]
+    samples = 0
+    for attempt in range(spec.cot.attempts):
+        open_ = [i for i, text in enumerate(texts) if text is None]
+        asked = [prompts[i] for i in open_]
+        drawn = generate(model, tokenizer, asked, spec.cot.sampling, 1, seed + attempt, spec.cot.batch_size)
+        completions = [completion for (completion,) in drawn]
+        verdicts = verify_many([records[i] for i in open_], [completion.text for completion in completions])
+        for i, completion, verdict in zip(open_, completions, verdicts, strict=True):
+            if verdict.correct and not completion.truncated:
+                texts[i] = completion.text.strip()
+        samples += len(open_)
+        written = sum(len(completion.ids) for completion in completions)
+        context.count(parameters(model), generated=written, scored=sum(map(len, asked)))
+        if None not in texts:
+            break
+    return texts, samples
+
+
+STAGE = Stage(
+    name="generate_cot",
+    version=1,
+    spec=GenerateCotSpec,
+    inputs={"data": "folder of make_data", "model": "folder of the expert (train_zoo); left out for human rationales"},
+    run=run,
+    optional=frozenset({"model"}),
+)
+
+if __name__ == "__main__":
+    sys.exit(stage_main(STAGE))
