@@ -33,13 +33,13 @@ rule all:
 
 
 onstart:
-    record_start()
+    begin()
 
 
 onsuccess:
-    record_end()
-    print(f"The report is {ROOT}/report/index.html")
+    end()
+    print(f"Done. The report, once made: {ROOT}/report/index.html")
 
 
 onerror:
-    record_end()
+    end()

@@ -31,8 +31,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ class Request:
 def command() -> str:
     """The command line that the rules put before a module's name; ``DART_LAUNCH`` ("python -m", say) replaces it.
 
-    It says plain ``python``, for a rule's own environment to supply; where there is none, that is the Python running now.
+    It says plain ``python``, for a rule's own environment to supply; without one that is the Python running now.
     """
     folders = [str(Path(sys.executable).parent), *os.environ.get("PATH", "").split(os.pathsep)]
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys(folders))
@@ -112,9 +111,7 @@ def _ask(argv: Sequence[str]) -> int | None:
             signal.signal(number, lambda *_: server.shutdown(socket.SHUT_WR))
         streams = array.array("i", [0, 1, 2])
         try:
-            sent = server.sendmsg(
-                [LENGTH.pack(len(body)), body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)]
-            )
+            sent = server.sendmsg([LENGTH.pack(len(body)), body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
             server.sendall((LENGTH.pack(len(body)) + body)[sent:])
             if server.recv(1) != FORKED:
                 return None

@@ -20,14 +20,17 @@ except UserError as error:
 ROOT = f"{CONFIG.results}/{CONFIG.scale}"
 
 LAUNCH = warm.command()
-# Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log, and when the module fails
-# the last line of the log (a stage's one sentence) reaches the terminal too.
-shell.prefix(f"""start() (
+# Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log. When the module fails, the
+# last line of the log (a stage's one sentence) reaches the terminal too, at once and at the end (`onerror`).
+FAILED = Path(ROOT) / "logs" / "failed.txt"
+shell.prefix(
+    f"""start() (
     log="$1"; shift
     {LAUNCH} "$@" 2> "$log" && exit
-    status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" >&2; exit $status
+    status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" | tee -a {FAILED} >&2; exit $status
 )
-""")
+"""
+)
 
 
 def run_of(stage, wildcards):
@@ -71,9 +74,12 @@ def ids(stage):
     return "|".join(run.id for run in TABLE if run.stage == stage) or "(?!)"
 
 
-def record_start():
+def begin():
     overhead.record_start(Path(ROOT), workflow.cores)
+    FAILED.unlink(missing_ok=True)
 
 
-def record_end():
+def end():
     overhead.record_end(Path(ROOT))
+    if FAILED.is_file():
+        print(f"\nFailed:\n{FAILED.read_text()}", file=sys.stderr)

@@ -1,0 +1,53 @@
+# Two commands for a fresh machine with Python 3.11 or newer, git and make:
+#   make reproduce    set up .venv from the locks, make the nano scale, name the report
+#   make test         the tests
+# Another Python: make PYTHON=python3.12 reproduce. How to get torch's smaller CPU build: see `.venv` below.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := $(PIP) install --quiet --require-hashes --no-deps -r
+SOURCES := dart analysis tests envs
+
+.PHONY: reproduce test bench lint lock clean
+.NOTPARALLEL:
+
+reproduce: .venv
+	$(BIN)/snakemake
+
+test: .venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Wall time, time to the first figure and share of overhead of the nano run (makes it first if it is not there).
+bench: .venv
+	$(BIN)/snakemake
+	$(BIN)/python -m dart.overhead results/nano
+
+lint: .venv
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+# The environment. On Linux the package index has torch's CUDA build only, with several GB of libraries that it cannot be
+# imported without. A machine without a GPU is better served by the CPU build: give pip the extra index that PyTorch's
+# "Get started" page shows for the compute platform CPU, as in `PIP_EXTRA_INDEX_URL=... make reproduce`. Where pip is
+# offered that build it is installed; elsewhere (macOS needs no choice) the index's build, with its libraries if need be.
+# The environment counts as made once `installed` is there, which is written last.
+.venv: .venv/installed
+
+.venv/installed: envs/dart.lock envs/cuda.lock envs/torch-cpu.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(LOCKED) envs/torch-cpu.lock 2> /dev/null || echo "No CPU build of torch on offer: taking the package index's."
+	$(LOCKED) envs/dart.lock
+	$(BIN)/python -c 'import torch' 2> /dev/null || $(LOCKED) envs/cuda.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import torch'
+	@touch $@
+
+# New versions of everything that envs/dart.in leaves open; needs uv.
+lock:
+	$(PYTHON) envs/lock.py
+
+clean:
+	rm -rf .venv .snakemake .pytest_cache .ruff_cache .mypy_cache *.egg-info results/nano results/smoke results/rehearsal
