@@ -1,6 +1,6 @@
 """A mirror of ``metrics.jsonl`` in wandb: offline unless the user sets ``WANDB_MODE``, and never read back.
 
-``WANDB_PROJECT``, ``WANDB_DIR`` and wandb's other variables work as usual; the files go into the run's ``wandb`` folder.
+``WANDB_PROJECT``, ``WANDB_DIR`` and the other variables of wandb work as usual; files go into the run's results.
 """
 
 from __future__ import annotations
