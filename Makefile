@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-LOCKED := $(PIP) install --quiet --require-hashes --no-deps -r
+LOCKED := $(PIP) install -qq --require-hashes --no-deps -r
 SOURCES := dart analysis tests envs
 
 .PHONY: reproduce test bench lint lock clean
@@ -37,11 +37,12 @@ lint: .venv
 
 .venv/installed: envs/dart.lock envs/cuda.lock envs/torch-cpu.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	@echo "Setting up .venv: some 170 packages, one to three minutes, or more where torch is the CUDA build."
 	$(PYTHON) -m venv .venv
 	$(LOCKED) envs/torch-cpu.lock 2> /dev/null || echo "No CPU build of torch on offer: taking the package index's."
 	$(LOCKED) envs/dart.lock
 	$(BIN)/python -c 'import torch' 2> /dev/null || $(LOCKED) envs/cuda.lock
-	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c 'import torch'
 	@touch $@
 

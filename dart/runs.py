@@ -72,7 +72,7 @@ def find(runs: Iterable[Run], stage: str, run_id: str = "") -> Run:
     return known[run_id]
 
 
-def select(runs: Iterable[Run], stages: Sequence[str], arms: Sequence[str]) -> list[Run]:
+def select(runs: Iterable[Run], stages: Sequence[str], arms: Sequence[str] = ()) -> list[Run]:
     """Runs of the stages, of these arms or shared by arms, in table order."""
     return [run for run in runs if run.stage in stages and run.arm in ("", *arms)]
 
@@ -128,6 +128,7 @@ def _mapper_id(target: str, seed: int) -> str:
 
 
 def _make_data(config: Config) -> Run:
+    models = config.zoo.models
     spec = {
         "labels": {},
         "seed": config.data.seed,
@@ -136,18 +137,17 @@ def _make_data(config: Config) -> Run:
         "tokenizer": config.zoo.tokenizer,
         "vocabulary": config.zoo.vocabulary,
         "expert": config.expert,
-        "styles": {name: config.zoo.models[name].style for name in (*config.targets, config.expert)},
+        "styles": {name: models[name].style for name in (*config.targets, config.expert)},
     }
     return Run("make_data", "", DATA, spec)
 
 
 def _train_zoo(config: Config) -> Iterator[Run]:
-    shared = {"prompts": _dump(config.prompts)} | _dump(config.zoo, exclude={"models", "tokenizer", "vocabulary"})
+    shared = _dump(config.zoo, exclude={"models", "tokenizer", "vocabulary"}) | {"prompts": _dump(config.prompts)}
     for name, model in config.zoo.models.items():
-        own = _dump(model, exclude={"start", "seed"})
-        spec = {"labels": {"model": name}, "seed": model.seed, **shared, **own}
+        own = _dump(model, exclude={"start"})
         inputs = {"data": DATA} | ({"start": _model(model.start)} if model.start else {})
-        yield Run("train_zoo", name, _model(name), spec, inputs)
+        yield Run("train_zoo", name, _model(name), {"labels": {"model": name}, **shared, **own}, inputs)
 
 
 def _generate_cot(config: Config) -> Run:

@@ -1,13 +1,13 @@
 # Tables and figures out of manifests, metrics and samples; each rule runs the script of its name.
-MAIN = CONFIG.main_arms
-SCORES = manifests(["evaluate"], MAIN)
-TRAINED = manifests(["train_sft", "train_rl"], MAIN)
-MAPPERS = manifests(["train_mapper"])
-ADAPTED = manifests(["adapt_data"])
-CONTROLS = [arm for arm in CONFIG.arms if arm not in MAIN]
+VIEW = json.dumps(view_of(CONFIG).model_dump(mode="json"))
+EVALUATED = runs.select(TABLE, ["evaluate"], CONFIG.main_arms)
+EVERYTHING = manifests(runs.with_inputs(TABLE, EVALUATED))
+SCORES = manifests(EVALUATED)
+MAPPERS = manifests(runs.select(TABLE, ["train_mapper"]))
+ADAPTED = manifests(runs.select(TABLE, ["adapt_data"]))
 
 
-# Table 1: arms x benchmarks, by target.
+# Table 1: accuracy of every arm on every benchmark, by target.
 rule table1:
     input:
         script="analysis/table1.py",
@@ -24,8 +24,10 @@ rule table1:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        view=VIEW,
     shell:
-        "start {log} analysis.table1 --out $(dirname {output.csv}) --manifests {input.manifests}"
+        "start {log} analysis.table1 --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
 
 
 # Figure 3: mapper reward over training.
@@ -36,6 +38,8 @@ rule figure_reward_curves:
     output:
         png=f"{ROOT}/figures/figure_reward_curves.png",
         pdf=f"{ROOT}/figures/figure_reward_curves.pdf",
+        numbers=f"{ROOT}/figures/figure_reward_curves.csv",
+        caption=f"{ROOT}/figures/figure_reward_curves.json",
     log:
         f"{ROOT}/logs/figure_reward_curves.log",
     priority: 10
@@ -49,14 +53,16 @@ rule figure_reward_curves:
         "start {log} analysis.figure_reward_curves --out $(dirname {output.png}) --manifests {input.manifests}"
 
 
-# Figure 4: accuracy against cost, direct RL and DART.
+# Figure 4: accuracy against cost.
 rule figure_efficiency:
     input:
         script="analysis/figure_efficiency.py",
-        manifests=SCORES + TRAINED + ADAPTED + MAPPERS,
+        manifests=EVERYTHING,
     output:
         png=f"{ROOT}/figures/figure_efficiency.png",
         pdf=f"{ROOT}/figures/figure_efficiency.pdf",
+        numbers=f"{ROOT}/figures/figure_efficiency.csv",
+        caption=f"{ROOT}/figures/figure_efficiency.json",
     log:
         f"{ROOT}/logs/figure_efficiency.log",
     priority: 10
@@ -66,8 +72,10 @@ rule figure_efficiency:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        view=VIEW,
     shell:
-        "start {log} analysis.figure_efficiency --out $(dirname {output.png}) --manifests {input.manifests}"
+        "start {log} analysis.figure_efficiency --out $(dirname {output.png}) --view {params.view:q} --manifests {input.manifests}"
 
 
 # Figure 5: an original CoT beside its adapted one.
@@ -78,6 +86,8 @@ rule figure_example:
     output:
         png=f"{ROOT}/figures/figure_example.png",
         pdf=f"{ROOT}/figures/figure_example.pdf",
+        numbers=f"{ROOT}/figures/figure_example.csv",
+        caption=f"{ROOT}/figures/figure_example.json",
     log:
         f"{ROOT}/logs/figure_example.log",
     priority: 10
@@ -95,10 +105,12 @@ rule figure_example:
 rule figure_mismatch:
     input:
         script="analysis/figure_mismatch.py",
-        manifests=SCORES,
+        manifests=EVERYTHING,
     output:
         png=f"{ROOT}/figures/figure_mismatch.png",
         pdf=f"{ROOT}/figures/figure_mismatch.pdf",
+        numbers=f"{ROOT}/figures/figure_mismatch.csv",
+        caption=f"{ROOT}/figures/figure_mismatch.json",
     log:
         f"{ROOT}/logs/figure_mismatch.log",
     priority: 10
@@ -108,15 +120,17 @@ rule figure_mismatch:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        view=VIEW,
     shell:
-        "start {log} analysis.figure_mismatch --out $(dirname {output.png}) --manifests {input.manifests}"
+        "start {log} analysis.figure_mismatch --out $(dirname {output.png}) --view {params.view:q} --manifests {input.manifests}"
 
 
-# Cost by stage and arm.
+# What each stage and each arm cost.
 rule cost_ledger:
     input:
         script="analysis/cost_ledger.py",
-        manifests=SCORES + TRAINED + ADAPTED + MAPPERS,
+        manifests=EVERYTHING,
     output:
         csv=f"{ROOT}/tables/cost_ledger.csv",
         markdown=f"{ROOT}/tables/cost_ledger.md",
@@ -129,8 +143,10 @@ rule cost_ledger:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        view=VIEW,
     shell:
-        "start {log} analysis.cost_ledger --out $(dirname {output.csv}) --manifests {input.manifests}"
+        "start {log} analysis.cost_ledger --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
 
 
 # Everything together in one self-contained file.
@@ -144,6 +160,7 @@ rule report:
         rules.cost_ledger.output,
         script="analysis/report.py",
         knobs="configs/knobs.yaml",
+        manifests=EVERYTHING,
     output:
         html=f"{ROOT}/report/index.html",
     log:
@@ -154,11 +171,13 @@ rule report:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        view=VIEW,
     shell:
-        "start {log} analysis.report --out $(dirname {output.html}) --manifests {input.manifests}"
+        "start {log} analysis.report --out $(dirname {output.html}) --view {params.view:q} --manifests {input.manifests}"
 
 
 # Arms outside the main table, such as the oracle that trains on native-style CoT.
 rule controls:
     input:
-        manifests(["evaluate"], CONTROLS),
+        manifests(runs.select(TABLE, ["evaluate"], [arm for arm in CONFIG.arms if arm not in CONFIG.main_arms])),

@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 
 import dart.config
+from analysis.study import view_of
 from dart import overhead, runs, warm
 from dart.errors import UserError
 
@@ -23,14 +24,12 @@ LAUNCH = warm.command()
 # Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log. When the module fails, the
 # last line of the log (a stage's one sentence) reaches the terminal too, at once and at the end (`onerror`).
 FAILED = Path(ROOT) / "logs" / "failed.txt"
-shell.prefix(
-    f"""start() (
+shell.prefix(f"""start() (
     log="$1"; shift
     {LAUNCH} "$@" 2> "$log" && exit
     status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" | tee -a {FAILED} >&2; exit $status
 )
-"""
-)
+""")
 
 
 def run_of(stage, wildcards):
@@ -40,9 +39,9 @@ def run_of(stage, wildcards):
         raise WorkflowError(str(error)) from None
 
 
-def manifests(stages, arms=()):
-    """Manifests of the runs of these stages that these arms (or all) use."""
-    return [f"{ROOT}/{run.folder}/manifest.json" for run in runs.select(TABLE, stages, arms)]
+def manifests(selected):
+    """Manifests of these runs."""
+    return [f"{ROOT}/{run.folder}/manifest.json" for run in selected]
 
 
 def inputs(stage):
