@@ -1,0 +1,107 @@
+"""The premise: how likely the target finds the original CoT, and how likely the adapted one.
+
+``python -m analysis.figure_mismatch --out figures --view VIEW --manifests adapted/*/manifest.json`` reads ``rewrites.parquet`` and
+draws, per target, the distribution over demonstrations of the target's mean log-probability per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import files, style
+from analysis.study import Run, of_stage, read_runs
+from dart.errors import UserError
+
+NAME = "figure_mismatch"
+TEXTS = (
+    ("original", "original CoT", style.ORANGE, "////"),
+    ("sampled", "all sampled rewrites", style.SKY, ""),
+    ("adapted", "adapted CoT (chosen)", style.BLUE, ""),
+)
+
+
+def likelihoods(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return one row a text: target, seed, text (of ``TEXTS``), id, logprob (nats per token under the target)."""
+    found = of_stage(runs, "adapt_data")
+    if not found:
+        raise UserError("No manifest of the stage adapt_data was given; add those of the adapted data to be drawn.")
+    frames = []
+    for run in found:
+        rows = pd.read_parquet(
+            run.folder / "rewrites.parquet", columns=["id", "chosen", "logprob_original", "logprob_rewrite"]
+        )
+        parts = {
+            "original": rows.drop_duplicates("id").rename(columns={"logprob_original": "logprob"}),
+            "sampled": rows.rename(columns={"logprob_rewrite": "logprob"}),
+            "adapted": rows[rows["chosen"]].rename(columns={"logprob_rewrite": "logprob"}),
+        }
+        labels = {name: run.labels[name] for name in ("target", "seed")}
+        frames += [part[["id", "logprob"]].assign(text=text, **labels) for text, part in parts.items()]
+    return pd.concat(frames, ignore_index=True)[["target", "seed", "text", "id", "logprob"]]
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return median, quartiles and perplexity (exp of minus the mean) by target and kind of text."""
+    grouped = table.groupby(["target", "text"], sort=False)["logprob"]
+    found = grouped.quantile([0.25, 0.5, 0.75]).unstack()
+    found.columns = ["lower_quartile", "median", "upper_quartile"]
+    return found.assign(perplexity=np.exp(-grouped.mean()), texts=grouped.size()).reset_index()
+
+
+def draw(table: pd.DataFrame, targets: Sequence[str]) -> Figure:
+    """Draw one row a target, a violin and the middle half for each kind of text."""
+    figure, axes = style.new_figure(len(targets), 1, 0.7 + 1.75 * len(targets), sharex=True)
+    for (ax,), target in zip(axes, targets, strict=True):
+        for place, (text, _, color, hatch) in enumerate(TEXTS):
+            values = table[(table["target"] == target) & (table["text"] == text)]["logprob"].to_numpy()
+            if len(np.unique(values)) > 1:
+                parts = ax.violinplot(values, [-place], orientation="horizontal", widths=0.85, showextrema=False)
+                parts["bodies"][0].set(facecolor=color, edgecolor=color, alpha=0.35, hatch=hatch)
+            low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+            ax.plot([low, high], [-place] * 2, color=color, linewidth=5, solid_capstyle="round")
+            ax.plot(median, -place, "o", color="white", markeredgecolor=style.INK, markersize=7)
+            label = {"textcoords": "offset points", "ha": "center", "fontsize": 11}
+            ax.annotate(style.signed(median), (median, -place), (0, 8), **label)
+        ax.set_yticks([-place for place in range(len(TEXTS))], [label for _, label, _, _ in TEXTS])
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.grid(axis="y", visible=False)
+        ax.set_title(f"target {target}")
+    axes[-1][0].set_xlabel("target's mean log-probability per token (nats; 0 = certain)")
+    return figure
+
+
+def describe(table: pd.DataFrame, targets: Sequence[str]) -> tuple[str, str]:
+    """Return caption and text alternative, with the medians and perplexities."""
+    found = summary(table).set_index(["target", "text"])
+    told = [
+        f"{target}: perplexity {found.loc[(target, 'original'), 'perplexity']:.2f} on original and "
+        f"{found.loc[(target, 'adapted'), 'perplexity']:.2f} on adapted CoT"
+        for target in targets
+    ]
+    caption = (
+        "How likely each target finds the text that it would be trained on, given the question only, before any "
+        f"training ({'; '.join(told)}). Violins: all demonstrations and seeds; bars: middle half; dots: median."
+    )
+    alt = "Violin plots of the target's mean log-probability per token by kind of text. " + "; ".join(told) + "."
+    return caption, alt
+
+
+def main() -> None:
+    """Read the command line and write figure, numbers and caption."""
+    arguments = files.parser(NAME, __doc__).parse_args()
+    targets = files.read_view(arguments.view).targets
+    table = likelihoods(read_runs(arguments.manifests))
+    style.save(draw(table, targets), arguments.out, NAME)
+    files.write_table(arguments.out / f"{NAME}.csv", summary(table))
+    files.write_caption(
+        arguments.out, NAME, "How foreign the training text is to the target", *describe(table, targets)
+    )
+
+
+if __name__ == "__main__":
+    files.command(main, NAME)

@@ -1,0 +1,78 @@
+"""The command line, tables and captions that the scripts of this package share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.study import View
+from dart.config import parse
+from dart.errors import UserError
+from dart.manifest import write_json
+
+
+def parser(name: str, description: str | None, view: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with ``--out``, ``--manifests`` and, where the script compares arms, ``--view``."""
+    arguments = argparse.ArgumentParser(prog=f"python -m analysis.{name}", description=description)
+    arguments.formatter_class = argparse.RawDescriptionHelpFormatter
+    arguments.add_argument("--out", type=Path, required=True, help="folder for the results")
+    arguments.add_argument("--manifests", type=Path, nargs="+", required=True, help="manifest.json of finished stages")
+    if view:
+        arguments.add_argument("--view", required=True, help="JSON file, or an inline JSON object: analysis.study.View")
+    return arguments
+
+
+def read_view(argument: str) -> View:
+    """Read ``--view``: a file or an inline object."""
+    if not argument.lstrip().startswith("{") and not Path(argument).is_file():
+        raise UserError(f"--view {argument} is neither a file nor a JSON object; give one of the two.")
+    text = argument if argument.lstrip().startswith("{") else Path(argument).read_text(encoding="utf-8")
+    return parse(View, json.loads(text), "--view")
+
+
+def command(main: Callable[[], None], name: str) -> None:
+    """Run a script's ``main``; a user's error becomes one sentence and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write CSV: UTF-8, ``\\n`` line ends, floats with six significant digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; all columns but the first are right-aligned."""
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows]) + "\n"
+
+
+def write_caption(out: Path, name: str, title: str, caption: str, alt: str) -> None:
+    """Write ``<name>.json``: the figure's title, its caption and its text alternative, for the report."""
+    write_json(out / f"{name}.json", {"title": title, "caption": caption, "alt": alt})
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``48 s``, ``6.2 min``, ``3.4 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def count(number: float) -> str:
+    """Return a count with its scale: ``950``, ``12.3 k``, ``4.56 M``, ``7.80 T``; FLOPs in powers of ten above that."""
+    if number >= 1e15:
+        return f"{number:.2e}"
+    for scale, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= scale:
+            return f"{number / scale:.3g}{unit}"
+    return f"{number:.0f}"

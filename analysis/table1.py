@@ -1,0 +1,108 @@
+"""Table 1: accuracy of every arm on every benchmark, per target, with intervals; and the differences between arms.
+
+``python -m analysis.table1 --out tables --view VIEW --manifests scores/*/manifest.json`` writes ``table1.csv``,
+``table1_differences.csv`` (both tidy, in per cent and points) and ``table1.md``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis import files, statistics
+from analysis.study import View, cell, outcomes, read_runs, samples
+
+NAME = "table1"
+VALUES = ("mean", "low", "high")
+
+
+def accuracies(answers: pd.DataFrame, view: View) -> pd.DataFrame:
+    """Return one row a target, arm and task (``average`` included).
+
+    Columns: target, arm, task, mean, low, high (per cent), seeds, questions.
+    """
+    rows = []
+    for target in view.targets:
+        for arm in view.arms:
+            grid = outcomes(cell(answers, arm, target), view.tasks)
+            rows += [{"target": target, "arm": arm, **row} for row in _rows(grid, view)]
+    return pd.DataFrame(rows)
+
+
+def differences(answers: pd.DataFrame, view: View) -> pd.DataFrame:
+    """Return one row a target, compared pair and task: arm minus reference in points, paired over questions and seeds.
+
+    Columns: target, arm, reference, task, mean, low, high, seeds, questions, verdict.
+    """
+    rows = []
+    for target in view.targets:
+        for arm, reference in view.comparisons:
+            pair = [outcomes(cell(answers, name, target), view.tasks) for name in (arm, reference)]
+            labels = {"target": target, "arm": arm, "reference": reference}
+            rows += [{**labels, **row} for row in _rows(statistics.difference(*pair), view)]
+    table = pd.DataFrame(rows)
+    if not table.empty:
+        verdicts = [statistics.Interval(*row).verdict for row in table[list(VALUES)].itertuples(index=False)]
+        table = table.assign(verdict=verdicts)
+    return table
+
+
+def _rows(grid: statistics.Outcomes, view: View) -> list[dict[str, object]]:
+    found = statistics.intervals(grid, view.bootstrap, view.confidence, view.seed)
+    size = {task: array.shape[1] for task, array in grid.items()}
+    size[statistics.AVERAGE] = sum(size.values())
+    seeds = len(next(iter(grid.values())))
+    return [
+        {"task": task, **{name: 100 * getattr(one, name) for name in VALUES}, "seeds": seeds, "questions": size[task]}
+        for task, one in found.items()
+    ]
+
+
+def note(view: View) -> str:
+    """Return the sentence that says what the numbers and intervals are."""
+    return (
+        f"Accuracy in per cent; in brackets the {view.confidence:.0%} interval of a hierarchical bootstrap over seeds "
+        f"and questions ({view.bootstrap:,} replicates). The average gives every benchmark the same weight. "
+        "Differences are in percentage points and paired: the same questions, and the same seeds where both arms have several. An "
+        "arm with one seed is a fixed model, whose interval is over questions only. Intervals are not corrected for "
+        "the number of comparisons."
+    )
+
+
+def render(table: pd.DataFrame, gaps: pd.DataFrame, view: View) -> str:
+    """Return both tables as Markdown, target by target."""
+    tasks = [*view.tasks, statistics.AVERAGE]
+    parts = [f"# Table 1: accuracy by benchmark ({view.scale})\n", note(view) + "\n"]
+    for target in view.targets:
+        parts.append(f"## Target {target}\n")
+        mine = table[table["target"] == target].set_index(["arm", "task"])
+        lines = [[view.titles[arm], *[_cell(mine.loc[(arm, task)], "") for task in tasks]] for arm in view.arms]
+        parts.append(files.markdown(["Arm", *tasks], lines))
+        if view.comparisons:
+            mine = gaps[gaps["target"] == target].set_index(["arm", "reference", "task"])
+            lines = [
+                [f"{arm} - {other}", *[_cell(mine.loc[(arm, other, task)], "+") for task in tasks]]
+                for arm, other in view.comparisons
+            ]
+            parts.append(files.markdown(["Difference", *tasks], lines))
+    return "\n".join(parts)
+
+
+def _cell(row: pd.Series, sign: str) -> str:
+    mean, low, high = (np.round(row[name], 1) + 0.0 for name in VALUES)  # + 0.0 turns -0.0 into 0.0
+    return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def main() -> None:
+    """Read the command line and write the tables."""
+    arguments = files.parser(NAME, __doc__).parse_args()
+    view = files.read_view(arguments.view)
+    answers = samples(read_runs(arguments.manifests))
+    table, gaps = accuracies(answers, view), differences(answers, view)
+    files.write_table(arguments.out / f"{NAME}.csv", table)
+    files.write_table(arguments.out / f"{NAME}_differences.csv", gaps)
+    (arguments.out / f"{NAME}.md").write_text(render(table, gaps, view), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    files.command(main, NAME)
