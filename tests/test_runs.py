@@ -1,0 +1,117 @@
+"""The table of runs, the configurations and the statuses of their values."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dart import knobs, runs
+from dart.config import Config, load, merge, parse
+from dart.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+SCALES = {"nano": ["nano"], "smoke": ["nano", "smoke"], "rehearsal": ["rehearsal"]}
+
+
+def config(scale: str) -> Config:
+    return load([ROOT / f"configs/{name}.yaml" for name in ["base", "arms", *SCALES[scale]]])
+
+
+def changed(scale: str, **changes: object) -> Config:
+    return parse(Config, merge(config(scale).model_dump(mode="json"), changes), "test")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_run_is_what_its_stage_takes(scale):
+    for run in runs.table(config(scale)):
+        stage = importlib.import_module(f"dart.stages.{run.stage}").STAGE
+        spec = parse(stage.spec, json.loads(json.dumps(run.spec)), run.folder)
+        assert spec.labels == run.spec["labels"]
+        assert set(run.inputs) <= set(stage.inputs), run
+        assert set(stage.inputs) - stage.optional <= set(run.inputs), run
+        assert runs.stage_version(run.stage) == stage.version
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_table_is_closed_and_ids_are_unique(scale):
+    table = runs.table(config(scale))
+    assert table == runs.table(config(scale))
+    folders = {run.folder for run in table}
+    assert len(folders) == len(table) == len({(run.stage, run.id) for run in table})
+    assert all(folder in folders for run in table for folder in run.inputs.values())
+
+
+def test_main_arms_make_one_evaluation_a_target_and_seed():
+    table = runs.table(config("nano"))
+    evaluated = runs.select(table, ["evaluate"], config("nano").main_arms)
+    labels = sorted((run.spec["labels"]["target"], run.arm, run.spec["labels"]["seed"]) for run in evaluated)
+    trained = [(t, arm, seed) for t in ("ash", "birch") for arm in ("dart", "rl", "sft") for seed in (1, 2, 3)]
+    assert labels == sorted([*trained, ("ash", "base", 0), ("birch", "base", 0)])
+
+
+def test_an_arm_is_a_row_of_yaml():
+    table = runs.table(changed("nano", arms={"mine": {"title": "Mine", "trainer": "sft", "data": "adapted"}}))
+    mine = runs.find(table, "train_sft", "birch-mine-s2")
+    assert mine.inputs == {"model": "models/birch", "data": "adapted/birch-s2"}
+    assert mine.spec["seed"] == 2 and mine.spec["labels"] == {"arm": "mine", "target": "birch", "seed": 2}
+
+
+def test_with_inputs_reaches_the_data():
+    table = runs.table(config("nano"))
+    upstream = runs.with_inputs(table, [runs.find(table, "evaluate", "ash-dart-s1")])
+    assert [run.folder for run in upstream] == [
+        "data",
+        "models/ash",
+        "models/expert",
+        "models/mapper",
+        "cot",
+        "mapper/ash-s1",
+        "adapted/ash-s1",
+        "runs/ash-dart-s1",
+        "scores/ash-dart-s1",
+    ]
+
+
+def test_a_changed_value_changes_only_the_runs_it_affects():
+    before = {run.folder: run.spec for run in runs.table(config("nano"))}
+    after = {run.folder: run.spec for run in runs.table(changed("nano", rl={"learning_rate": 1e-6}))}
+    differing = {folder for folder in before if before[folder] != after[folder]}
+    assert differing == {f"runs/{target}-rl-s{seed}" for target in ("ash", "birch") for seed in (1, 2, 3)}
+
+
+def test_unknown_names_are_told_with_the_nearest():
+    with pytest.raises(UserError, match="no run 'ash-drat-s1'; the nearest is ash-dart-s1"):
+        runs.find(runs.table(config("nano")), "train_sft", "ash-drat-s1")
+    with pytest.raises(UserError, match="'oak', which zoo.models lacks"):
+        runs.table(changed("nano", targets=["oak"]))
+    with pytest.raises(UserError, match="'dort', which arms lacks"):
+        runs.table(changed("nano", main_arms=["dort"]))
+    with pytest.raises(UserError, match="native data"):
+        runs.table(changed("rehearsal", main_arms=["native"]))
+
+
+def test_every_result_affecting_value_has_a_status_and_nothing_else_has():
+    statuses = knobs.read(ROOT / "configs/knobs.yaml")
+    assert set(statuses) == set(knobs.keys())
+    listed = {knob.key: knob.value for knob in knobs.join(config("nano"), statuses)}
+    assert listed["zoo.models.ash.style"] == config("nano").zoo.models["ash"].style
+    assert "data.train.repo" not in listed and "data.train" not in listed
+
+
+def test_schema_is_in_step():
+    written = json.loads((ROOT / "configs/schemas/config.schema.json").read_text())
+    assert written == Config.model_json_schema(), "run `python -m dart.config`"
+
+
+def test_commands_print_the_table_and_the_knobs():
+    files = [str(ROOT / f"configs/{name}.yaml") for name in ("base", "arms", "nano")]
+    for module, line in (("dart.runs", "scores/ash-dart-s1"), ("dart.knobs", "rl.learning_rate = ")):
+        done = subprocess.run([sys.executable, "-m", module, *files], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0 and line in done.stdout
+        done = subprocess.run([sys.executable, "-m", module, "absent.yaml"], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 2 and "does not exist" in done.stderr
