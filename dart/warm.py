@@ -199,11 +199,11 @@ class Server:
         self.path = path
         self.clients: dict[int, socket.socket] = {}  # child's pid -> its client
         self.selector = selectors.DefaultSelector()
-        self.alarm, wake = os.pipe()
-        for end in (self.alarm, wake):
+        self.alarm, self.wake = os.pipe()  # a child's end writes to it, so that select returns
+        for end in (self.alarm, self.wake):
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake)
+        signal.set_wakeup_fd(self.wake)
         self.selector.register(self.alarm, selectors.EVENT_READ)
         self.selector.register(listener, selectors.EVENT_READ)
 
@@ -268,6 +268,8 @@ class Server:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for one in (client, self.listener, *self.clients.values()):
             one.close()
+        os.close(self.alarm)
+        os.close(self.wake)
         self.selector.close()
 
     def _kill_child_of(self, client: socket.socket) -> None:
@@ -275,16 +277,15 @@ class Server:
         self.selector.unregister(client)
         for pid, one in self.clients.items():
             if one is client:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
+                _kill_group(pid)
+                os.kill(pid, signal.SIGKILL)  # it may not lead its group yet; it is not reaped, so it is still ours
 
     def _reap(self) -> None:
         for pid in list(self.clients):
             done, status = os.waitpid(pid, os.WNOHANG)
             if not done:
                 continue
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # what the child left behind
+            _kill_group(pid)  # what the child left behind
             client = self.clients.pop(pid)
             with contextlib.suppress(KeyError):
                 self.selector.unregister(client)
@@ -292,6 +293,11 @@ class Server:
             with contextlib.suppress(OSError):
                 client.sendall(LENGTH.pack(code if code >= 0 else 128 - code))
             client.close()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _receive(client: socket.socket) -> Request | None:
