@@ -110,6 +110,7 @@ class Zoo(Knobs):
     gradient_accumulation: Count
     warmup: Share
     decay: Share
+    adam_beta2: Share
     weight_decay: NonNegative
     max_grad_norm: Positive
     models: dict[str, ZooModel]

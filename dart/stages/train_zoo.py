@@ -26,6 +26,7 @@ class TrainZooSpec(Spec):
     gradient_accumulation: int
     warmup: Share
     decay: Share
+    adam_beta2: Share
     weight_decay: NonNegative
     max_grad_norm: float
     style: str
@@ -57,6 +58,7 @@ def run(spec: TrainZooSpec, inputs: dict[str, Path], context: Context) -> dict[s
             max_grad_norm=spec.max_grad_norm,
             save_steps=max(1, spec.steps // 4),
             seed=spec.seed,
+            adam_beta2=spec.adam_beta2,
         )
         result |= fine_tune(model, tokenizer, list(_examples(spec, tokenizer)), settings, context)
     save_model(model, tokenizer, context.out / "model")

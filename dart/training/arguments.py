@@ -30,6 +30,7 @@ def shared_arguments(
     weight_decay: float,
     max_grad_norm: float,
     save_steps: int,
+    adam_beta2: float = 0.999,
 ) -> dict[str, Any]:
     """Return keyword arguments of ``transformers.TrainingArguments``.
 
@@ -48,7 +49,7 @@ def shared_arguments(
         "warmup_steps": warmup_steps,
         "optim": "adamw_torch_fused",
         "adam_beta1": 0.9,
-        "adam_beta2": 0.999,
+        "adam_beta2": adam_beta2,
         "adam_epsilon": 1e-8,
         "weight_decay": weight_decay,
         "max_grad_norm": max_grad_norm,

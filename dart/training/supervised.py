@@ -48,6 +48,7 @@ class Settings:
     save_steps: int
     seed: int
     decay_steps: int = 0  # read by warmup_stable_decay only
+    adam_beta2: float = 0.999
 
 
 class CountingSFTTrainer(QuietTrainer, SFTTrainer):
