@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 from dart.config import Thresholds
 from dart.grading import answer_span, extract_answer
+from dart.grading.answers import normal_form
 from dart.records import Record
 from dart.reward.equations import false_equations
 from dart.reward.hard_coding import is_hard_coded, parse_program
 
-WORD = re.compile(r"\d[\d,]*(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
+WORD = re.compile(r"#+|\d[\d,]*(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
 STATEMENT = re.compile(
     r"(?:####|\\boxed\s*\{|\banswer\s*(?:\bis\b|[:=]))[\s$*:]*(?P<value>-?\d[\d,]*(?:\.\d+)?)", re.IGNORECASE
 )
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 COMPUTES = re.compile(
     r"[-+*/=\u00d7\u00f7<]|\b(?:because|since|so|get|gives?|makes?|times|plus|minus|half|twice)\b", re.IGNORECASE
@@ -83,17 +85,16 @@ def answer_first(rewrite: Rewrite, thresholds: Thresholds) -> float:
     if rewrite.record.kind == "code":
         return 0.0
     text, enough = rewrite.text, thresholds.reasoning_tokens
-    final = extract_answer(text) or rewrite.record.answer
-    statement = next((m for m in STATEMENT.finditer(text) if _same(m["value"], final)), None)
+    finals = {extract_answer(text), normal_form(rewrite.record.answer)}
+    statement = next((m for m in STATEMENT.finditer(text) if normal_form(m["value"]) in finals), None)
     if statement and len(words(text[: statement.start()])) < enough <= len(words(text[statement.end() :])):
         return 1.0
     end = SENTENCE_END.search(text)
     if end is None or len(_reasoning_words(text[end.end() :])) < max(1, enough):
         return 0.0
     opening = text[: end.start()]
-    numbers = re.findall(r"\d[\d,]*(?:\.\d+)?", opening)
-    told = any(_same(number, final) for number in numbers) and not _holds(rewrite.record.question, final)
-    return float(told and not COMPUTES.search(opening))
+    told = _numbers(opening) & finals - _numbers(rewrite.record.question)
+    return float(bool(told) and not COMPUTES.search(opening))
 
 
 def length(rewrite: Rewrite, thresholds: Thresholds) -> float:
@@ -132,7 +133,7 @@ def solution_reference(rewrite: Rewrite, thresholds: Thresholds) -> float:
 
 
 def missing_answer(rewrite: Rewrite, thresholds: Thresholds) -> float:
-    """1 when no final answer can be extracted (math), or no function can be parsed (code)."""
+    """1 when no final answer can be extracted (math), or no program that returns a value can be parsed (code)."""
     if rewrite.record.kind == "code":
         return float(parse_program(rewrite.record, rewrite.text) is None)
     return float(extract_answer(rewrite.text) is None)
@@ -170,9 +171,5 @@ def _reasoning_words(text: str) -> list[str]:
     return words(text if span is None else text[: span[0]] + " " + text[span[1] :])
 
 
-def _same(value: str, final: str) -> bool:
-    return extract_answer(f"#### {value}") == final
-
-
-def _holds(question: str, final: str) -> bool:
-    return any(_same(number, final) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", question))
+def _numbers(text: str) -> set[str | None]:
+    return {normal_form(number) for number in NUMBER.findall(text)}

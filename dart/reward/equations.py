@@ -28,7 +28,7 @@ SCALING = set(
     and""".split()  # noqa: SIM905 (read better as a sentence)
 )
 TOKEN = re.compile(
-    r"(?P<opaque>\d+:\d+|\d[\d.]*[A-Za-z_]\w*|[A-Za-z_]\w*\(|//|<=|>=|!=|=>|->|[≈~<>√π½¼¾⅓⅔{}\\|_\[\]@±^]|\.\.+)"
+    r"(?P<opaque>\d+:\d+|\d+\.\\\w+|\)[A-Za-z]\w*|\d[\d.]*[A-Za-z_]\w*|[A-Za-z_]\w*\(|//|<=|>=|!=|=>|->|[≈~<>√π½¼¾⅓⅔{}\\|_\[\]@±^]|\.\.+)"
     rf"|(?P<number>{NUMBER})"
     r"|(?P<word>[A-Za-z][\w'\u2019]*(?:[-/][A-Za-z][\w'\u2019]*)*)"
     r"|(?P<operator>\*\*|[-+*/])|(?P<weak>§)|(?P<equals>==?)|(?P<open>\()|(?P<close>\))"
@@ -39,14 +39,16 @@ SPELLINGS = tuple(
     (re.compile(pattern, re.IGNORECASE), to)
     for pattern, to in (
         (r"<<[^<>]*>>", ""),
-        (r"(?<=\d)\{,\}(?=\d{3})|(?<=\d),(?=\d{3}(?!\d))", ""),
+        (r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3})|(?<=\d),(?=\d{3}(?!\d))", ""),
+        (r"(?<=\d)\s*\\d?frac", r" @ "),  # a mixed number
+        (r"\\d?frac\s*(\d)\s*(\d)", r"((\1)/(\2))"),
         (r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))"),
         (r"\\(?:times|cdot)\b|[\u00d7\u2219\u00b7\u22c5]", "*"),
         (r"\\div\b|\u00f7", "/"),
         (r"\\left|\\right|\\[,;!]|&", ""),
         (r"\\\$", "$"),
         (r"\\%", "%"),
-        (r"\\\\", "\n"),
+        (r"\\\\|\\[][()]", "\n"),
         (r"[\u2212\u2013\u2014]", "-"),
         (r"\*\*(?!\s*[\d(])|(?<![\d)\s])\s*\*\*", ""),  # bold type
         (r"(?<=\d)\s*\^\s*\{?(\d)\}?", r"**\1"),
@@ -208,13 +210,13 @@ def _left(segment: list[tuple[str, str]], known: dict[str, str], chained: bool) 
         return None
     if before[0] == "open" and tokens[start - 2 : start - 1] and tokens[start - 2][0] == "operator":
         return None  # a bracket that was never closed
-    if before[0] == "opaque" and body[0][0] == "open":
-        return None  # a root or a function of the bracket
+    if before[0] == "opaque":
+        return None  # an exponent, a root, a function of the bracket
     loose = body[0] == ("operator", "-") and before[0] in ("end", "open")
     if body[0][0] == "operator" and not loose and not (before[0] == "equals" and body[0][1] == "-"):
         return None
     side = _side(body, whole=start == 0 and chained, loose_minus=loose)
-    return None if side and side.bare and (before[0] in ("word", "opaque") or side.units - {"dollar"}) else side
+    return None if side and side.bare and (before[0] == "word" or side.units - {"dollar"}) else side
 
 
 def _right(segment: list[tuple[str, str]], known: dict[str, str], chained: bool) -> _Side | None:
@@ -235,7 +237,7 @@ def _right(segment: list[tuple[str, str]], known: dict[str, str], chained: bool)
     words = next((i for i, (kind, _) in enumerate(rest) if kind != "word"), len(rest))
     if words and words < len(rest) and (rest[words][0] == "operator" or (words <= 2 and rest[words][0] == "number")):
         return None  # "24 of them + 3", "3 feet 4 inches"
-    return _side(tokens[:stop], whole=not rest and chained, trailed=bool(words))
+    return _side(tokens[:stop], whole=not rest and chained, trailed=bool(words) or rest[:1] == [("end", "!")])
 
 
 def _adjacent(tokens: list[tuple[str, str]], i: int) -> bool:

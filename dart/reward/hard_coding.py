@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import ast
-import re
+import warnings
 from collections.abc import Iterator
 
+from dart.grading.programs import assemble
 from dart.records import Record
 
-FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 # Values that honest programs compare with and return all the time (base cases).
 TRIVIAL = frozenset({"0", "1", "-1", "2", "''", "[]", "{}", "()", "None", "True", "False"})
 LOOKED_UP = 0.5  # share of the tests whose answers are looked up
 
 
 def parse_program(record: Record, text: str) -> ast.Module | None:
-    """Return the syntax tree of a completion, alone or after ``record.setup``; None when it is not Python."""
-    fenced = FENCE.search(text)
-    code = fenced[1] if fenced else text
-    for source in (record.setup + code, code):
+    """Return the syntax tree of the program that would be graded; None when it is not Python or returns nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model's invalid escapes are not ours to report
         try:
-            tree = ast.parse(source)
+            tree = ast.parse(assemble(record, text))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        if any(isinstance(node, ast.FunctionDef) for node in ast.walk(tree)):
-            return tree
-    return None
+            return None
+    return tree if any(isinstance(node, ast.Return) and node.value for node in ast.walk(tree)) else None
 
 
 def is_hard_coded(record: Record, text: str) -> bool:
