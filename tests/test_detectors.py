@@ -81,7 +81,7 @@ def test_length_is_graded_outside_the_band_and_full_without_reasoning():
     assert at(low / 2) == pytest.approx(0.5, abs=0.01)
     assert at(high * 1.25) == pytest.approx(0.25, abs=0.01)
     assert at(high * 5) == 1.0
-    for text in ("#### 72", "It is 72. #### 72"[6:], "The answer is 72.", ""):
+    for text in ("#### 72", "So #### 72", "The answer is 72.", ""):
         assert detect("length", text) == 1.0
 
 
@@ -228,7 +228,27 @@ def test_a_wrong_step_is_found_in_every_style_of_the_nano_world(style):
 
 def test_no_text_makes_the_equation_finder_fail():
     rng = random.Random(2)
-    parts = ["1", "2.5", "007", "(", ")", "+", "-", "*", "/", "**", "=", " is ", "$", "%", "x", "\n", "apples", "{", "\\frac"]
+    parts = [
+        "1",
+        "2.5",
+        "007",
+        "(",
+        ")",
+        "+",
+        "-",
+        "*",
+        "/",
+        "**",
+        "=",
+        " is ",
+        "$",
+        "%",
+        "x",
+        "\n",
+        "apples",
+        "{",
+        "\\frac",
+    ]
     for _ in range(3000):
         equations("".join(rng.choice(parts) for _ in range(rng.randrange(25))))
 

@@ -88,5 +88,5 @@ def test_a_completion_ends_with_its_first_turn_end(model, tokenizer):
 
 def test_a_completion_that_cannot_fit_is_refused(model, tokenizer):
     long = SAMPLING.model_copy(update={"max_new_tokens": 510})
-    with pytest.raises(UserError, match="has 512 positions.*lower max_new_tokens"):
+    with pytest.raises(UserError, match="has 512 positions"):
         draw(model, tokenizer, long)
