@@ -60,6 +60,11 @@ def charged(run: Run, index: Mapping[str, Run]) -> list[Run]:
     return list(found.values())
 
 
+def depth(run: Run, index: Mapping[str, Run]) -> int:
+    """Return the longest chain of inputs above a run: 0 for one that needs none."""
+    return max((1 + depth(parent(run, name, index), index) for name in run.manifest.inputs), default=0)
+
+
 def total(runs: Iterable[Run]) -> dict[str, float]:
     """Sum of each cost over runs."""
     sums = dict.fromkeys(COSTS, 0.0)

@@ -149,13 +149,13 @@ def describe(table: pd.DataFrame, view: View) -> tuple[str, str]:
         ]
         ends.append(f"{target}: " + ", ".join(told))
     caption = (
-        "Average accuracy over the benchmarks against cumulative cost from zero: device time (left; one device is one "
-        "CPU thread or one GPU) and trained tokens (right; tokens forwarded and backwarded, prompt included, those of "
-        "mapper RL among them; sampled and scored tokens are not trained tokens). Markers are evaluated checkpoints "
-        f"and the final model, averaged over seeds; bars are {view.confidence:.0%} bootstrap intervals over seeds and "
-        "questions (paired differences, which decide, have narrower ones). A dotted stretch is what was spent "
-        "upstream, before the target's first update (original CoT, mapper RL, rewriting). The horizontal line with its band is "
-        "the untrained model. " + costs.RULE
+        "Average accuracy over the benchmarks against cumulative cost from zero: device time (left; one device is"
+        " one CPU thread or one GPU) and trained tokens (right; tokens forwarded and backwarded, prompt included,"
+        " those of mapper RL among them; sampled and scored tokens are not trained tokens). Markers are evaluated"
+        f" checkpoints and the final model, averaged over seeds; bars are {view.confidence:.0%} bootstrap "
+        "intervals over seeds and questions (paired differences, which decide, have narrower ones). A dotted "
+        "stretch is what was spent upstream, before the target's first update (original CoT, mapper RL, "
+        "rewriting). The horizontal line with its band is the untrained model. " + costs.RULE
     )
     return caption, "Line charts of average accuracy against cost, by target. Final models: " + "; ".join(ends) + "."
 

@@ -1,7 +1,8 @@
 """The premise: how likely the target finds the original CoT, and how likely the adapted one.
 
-``python -m analysis.figure_mismatch --out figures --view VIEW --manifests adapted/*/manifest.json`` reads ``rewrites.parquet`` and
-draws, per target, the distribution over demonstrations of the target's mean log-probability per token.
+``python -m analysis.figure_mismatch --out figures --view VIEW --manifests adapted/*/manifest.json`` reads
+``rewrites.parquet`` and draws, per target, how the target's mean log-probability per token is distributed over
+demonstrations.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,12 +28,18 @@ def parser(name: str, description: str | None, view: bool = True) -> argparse.Ar
     return arguments
 
 
+def read_json(option: str, argument: str) -> Any:
+    """Read an option's value: a JSON file, or an inline JSON object."""
+    if argument.lstrip().startswith("{"):
+        return json.loads(argument)
+    if not Path(argument).is_file():
+        raise UserError(f"{option} {argument} is neither a file nor a JSON object; give one of the two.")
+    return json.loads(Path(argument).read_text(encoding="utf-8"))
+
+
 def read_view(argument: str) -> View:
     """Read ``--view``: a file or an inline object."""
-    if not argument.lstrip().startswith("{") and not Path(argument).is_file():
-        raise UserError(f"--view {argument} is neither a file nor a JSON object; give one of the two.")
-    text = argument if argument.lstrip().startswith("{") else Path(argument).read_text(encoding="utf-8")
-    return parse(View, json.loads(text), "--view")
+    return parse(View, read_json("--view", argument), "--view")
 
 
 def command(main: Callable[[], None], name: str) -> None:

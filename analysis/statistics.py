@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dart.errors import UserError
 
 AVERAGE = "average"
+ROUNDING = 1e-9  # sums of shares of 0/1 outcomes that are 0 in truth come out this close to it
 Outcomes = Mapping[str, NDArray[np.float64]]
 
 
@@ -37,9 +38,9 @@ class Interval:
     @property
     def verdict(self) -> str:
         """``higher``, ``lower`` or ``unclear`` (the interval holds 0), for an interval of a difference."""
-        if self.low > 0:
+        if self.low > ROUNDING:
             return "higher"
-        return "lower" if self.high < 0 else "unclear"
+        return "lower" if self.high < -ROUNDING else "unclear"
 
 
 def resample(outcomes: Outcomes, draws: int, seed: int) -> dict[str, NDArray[np.float64]]:

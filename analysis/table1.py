@@ -61,11 +61,11 @@ def _rows(grid: statistics.Outcomes, view: View) -> list[dict[str, object]]:
 def note(view: View) -> str:
     """Return the sentence that says what the numbers and intervals are."""
     return (
-        f"Accuracy in per cent; in brackets the {view.confidence:.0%} interval of a hierarchical bootstrap over seeds "
-        f"and questions ({view.bootstrap:,} replicates). The average gives every benchmark the same weight. "
-        "Differences are in percentage points and paired: the same questions, and the same seeds where both arms have several. An "
-        "arm with one seed is a fixed model, whose interval is over questions only. Intervals are not corrected for "
-        "the number of comparisons."
+        f"Accuracy in per cent, each with the {view.confidence:.0%} interval of a hierarchical bootstrap over "
+        f"seeds and questions ({view.bootstrap:,} replicates). The average gives every benchmark the same weight. "
+        "Differences are in percentage points and paired: the same questions, and the same seeds where both arms "
+        "have several. An arm with one seed is a fixed model, whose interval is over questions only. Intervals "
+        "are not corrected for the number of comparisons."
     )
 
 

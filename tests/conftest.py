@@ -34,8 +34,24 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "model"
     tokenizer = word_tokenizer(nano_prompts())
     architecture = Architecture(
-        hidden_size=32, intermediate_size=64, layers=2, heads=2, kv_heads=1, head_dim=16, max_positions=512, rope_theta=1e4
+        hidden_size=32,
+        intermediate_size=64,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        head_dim=16,
+        max_positions=512,
+        rope_theta=1e4,
     )
     build_model(architecture, tokenizer, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A finished study of known truth for the analysis: its root and all its manifests; not to be written to."""
+    from tests.analysis_fixture import write_tree
+
+    root = tmp_path_factory.mktemp("study")
+    return root, write_tree(root)
