@@ -66,10 +66,25 @@ def find(runs: Iterable[Run], stage: str, run_id: str = "") -> Run:
     """Return the run of ``stage`` with this id; an unknown one is a :class:`UserError` naming the nearest."""
     known = {run.id: run for run in runs if run.stage == stage}
     if run_id not in known:
-        near = difflib.get_close_matches(run_id, known, n=1, cutoff=0.0)
-        hint = f"; the nearest is {near[0]}" if near else ""
-        raise UserError(f"{stage} has no run {run_id!r}{hint} (`python -m dart.runs configs/*.yaml` lists all).")
+        raise UserError(f"{stage} has no run {run_id!r}; {_nearest(run_id, known)}.")
     return known[run_id]
+
+
+def check_targets(runs: Sequence[Run], root: str, words: Iterable[str]) -> None:
+    """Raise :class:`UserError` for a word (of a command line) that is a file of a run that does not exist."""
+    shelves = {run.folder.partition("/")[0] for run in runs if "/" in run.folder}
+    folders = {f"{root}/{run.folder}" for run in runs}
+    for word in words:
+        shelf, _, rest = word.removeprefix(f"{root}/").partition("/")
+        folder = f"{root}/{shelf}/{rest.partition('/')[0]}"
+        if word.startswith(f"{root}/") and shelf in shelves and folder not in folders:
+            raise UserError(f"There is no run {folder}; {_nearest(folder, folders)}.")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    listing = "`python -m dart.runs configs/base.yaml configs/arms.yaml configs/nano.yaml` lists the runs"
+    return f"the nearest is {near[0]} ({listing})" if near else listing
 
 
 def select(runs: Iterable[Run], stages: Sequence[str], arms: Sequence[str] = ()) -> list[Run]:

@@ -49,7 +49,7 @@ PRELOAD = (
     "accelerate",
     "trl.trainer.grpo_trainer",
     "trl.trainer.sft_trainer",
-    "wandb",
+    "wandb.sdk.launch",  # imported by wandb.init
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
     "pydantic",

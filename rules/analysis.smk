@@ -5,6 +5,8 @@ EVERYTHING = manifests(runs.with_inputs(TABLE, EVALUATED))
 SCORES = manifests(EVALUATED)
 MAPPERS = manifests(runs.select(TABLE, ["train_mapper"]))
 ADAPTED = manifests(runs.select(TABLE, ["adapt_data"]))
+COT = manifests(runs.select(TABLE, ["generate_cot"]))
+CONTROLS = manifests(runs.select(TABLE, ["evaluate"], [arm for arm in CONFIG.arms if arm not in CONFIG.main_arms]))
 
 
 # Table 1: accuracy of every arm on every benchmark, by target.
@@ -14,6 +16,7 @@ rule table1:
         manifests=SCORES,
     output:
         csv=f"{ROOT}/tables/table1.csv",
+        differences=f"{ROOT}/tables/table1_differences.csv",
         markdown=f"{ROOT}/tables/table1.md",
     log:
         f"{ROOT}/logs/table1.log",
@@ -25,7 +28,7 @@ rule table1:
         mem_mb=2000,
         runtime=20,
     params:
-        view=VIEW,
+        view=lambda wildcards: VIEW,
     shell:
         "start {log} analysis.table1 --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
 
@@ -38,7 +41,7 @@ rule figure_reward_curves:
     output:
         png=f"{ROOT}/figures/figure_reward_curves.png",
         pdf=f"{ROOT}/figures/figure_reward_curves.pdf",
-        numbers=f"{ROOT}/figures/figure_reward_curves.csv",
+        csv=f"{ROOT}/figures/figure_reward_curves.csv",
         caption=f"{ROOT}/figures/figure_reward_curves.json",
     log:
         f"{ROOT}/logs/figure_reward_curves.log",
@@ -61,8 +64,9 @@ rule figure_efficiency:
     output:
         png=f"{ROOT}/figures/figure_efficiency.png",
         pdf=f"{ROOT}/figures/figure_efficiency.pdf",
-        numbers=f"{ROOT}/figures/figure_efficiency.csv",
+        csv=f"{ROOT}/figures/figure_efficiency.csv",
         caption=f"{ROOT}/figures/figure_efficiency.json",
+        equal_cost=f"{ROOT}/figures/figure_efficiency_equal_cost.csv",
     log:
         f"{ROOT}/logs/figure_efficiency.log",
     priority: 10
@@ -73,7 +77,7 @@ rule figure_efficiency:
         mem_mb=2000,
         runtime=20,
     params:
-        view=VIEW,
+        view=lambda wildcards: VIEW,
     shell:
         "start {log} analysis.figure_efficiency --out $(dirname {output.png}) --view {params.view:q} --manifests {input.manifests}"
 
@@ -82,11 +86,11 @@ rule figure_efficiency:
 rule figure_example:
     input:
         script="analysis/figure_example.py",
-        manifests=ADAPTED,
+        manifests=ADAPTED + COT,
     output:
         png=f"{ROOT}/figures/figure_example.png",
         pdf=f"{ROOT}/figures/figure_example.pdf",
-        numbers=f"{ROOT}/figures/figure_example.csv",
+        csv=f"{ROOT}/figures/figure_example.csv",
         caption=f"{ROOT}/figures/figure_example.json",
     log:
         f"{ROOT}/logs/figure_example.log",
@@ -101,15 +105,15 @@ rule figure_example:
         "start {log} analysis.figure_example --out $(dirname {output.png}) --manifests {input.manifests}"
 
 
-# Figure 1: what training on foreign CoT does.
+# How likely the target finds the original CoT, and how likely the adapted one.
 rule figure_mismatch:
     input:
         script="analysis/figure_mismatch.py",
-        manifests=EVERYTHING,
+        manifests=ADAPTED,
     output:
         png=f"{ROOT}/figures/figure_mismatch.png",
         pdf=f"{ROOT}/figures/figure_mismatch.pdf",
-        numbers=f"{ROOT}/figures/figure_mismatch.csv",
+        csv=f"{ROOT}/figures/figure_mismatch.csv",
         caption=f"{ROOT}/figures/figure_mismatch.json",
     log:
         f"{ROOT}/logs/figure_mismatch.log",
@@ -121,7 +125,7 @@ rule figure_mismatch:
         mem_mb=2000,
         runtime=20,
     params:
-        view=VIEW,
+        view=lambda wildcards: VIEW,
     shell:
         "start {log} analysis.figure_mismatch --out $(dirname {output.png}) --view {params.view:q} --manifests {input.manifests}"
 
@@ -133,6 +137,7 @@ rule cost_ledger:
         manifests=EVERYTHING,
     output:
         csv=f"{ROOT}/tables/cost_ledger.csv",
+        stages=f"{ROOT}/tables/cost_ledger_stages.csv",
         markdown=f"{ROOT}/tables/cost_ledger.md",
     log:
         f"{ROOT}/logs/cost_ledger.log",
@@ -144,21 +149,38 @@ rule cost_ledger:
         mem_mb=2000,
         runtime=20,
     params:
-        view=VIEW,
+        view=lambda wildcards: VIEW,
     shell:
         "start {log} analysis.cost_ledger --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
+
+
+# The whole configuration as it was resolved.
+rule configuration:
+    output:
+        json=f"{ROOT}/config.json",
+    log:
+        f"{ROOT}/logs/configuration.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    params:
+        config=lambda wildcards: CONFIG.model_dump_json(indent=1),
+    shell:
+        "echo {params.config:q} > {output.json} 2> {log}"
 
 
 # Everything together in one self-contained file.
 rule report:
     input:
-        rules.table1.output,
-        rules.figure_reward_curves.output,
-        rules.figure_efficiency.output,
-        rules.figure_example.output,
-        rules.figure_mismatch.output,
-        rules.cost_ledger.output,
-        script="analysis/report.py",
+        tables=[rules.table1.output, rules.cost_ledger.output],
+        figures=[
+            rules.figure_reward_curves.output,
+            rules.figure_efficiency.output,
+            rules.figure_example.output,
+            rules.figure_mismatch.output,
+        ],
+        scripts=["analysis/report.py", "analysis/findings.py"],
+        config=rules.configuration.output.json,
         knobs="configs/knobs.yaml",
         manifests=EVERYTHING,
     output:
@@ -172,12 +194,17 @@ rule report:
         mem_mb=2000,
         runtime=20,
     params:
-        view=VIEW,
+        view=lambda wildcards: VIEW,
+        tables=lambda wildcards, input: Path(input.tables[0]).parent,
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
+        run=lambda wildcards, input: Path(input.config).with_name(overhead.RUN),
     shell:
-        "start {log} analysis.report --out $(dirname {output.html}) --view {params.view:q} --manifests {input.manifests}"
+        "start {log} analysis.report --out $(dirname {output.html}) --view {params.view:q} --config {input.config}"
+        " --knobs {input.knobs} --tables {params.tables} --figures {params.figures} --run {params.run}"
+        " --manifests {input.manifests}"
 
 
 # Arms outside the main table, such as the oracle that trains on native-style CoT.
 rule controls:
     input:
-        manifests(runs.select(TABLE, ["evaluate"], [arm for arm in CONFIG.arms if arm not in CONFIG.main_arms])),
+        CONTROLS,

@@ -12,13 +12,19 @@ from analysis.study import view_of
 from dart import overhead, runs, warm
 from dart.errors import UserError
 
-try:
-    CONFIG = dart.config.parse(dart.config.Config, config, "The configuration")
-    TABLE = runs.table(CONFIG)
-except UserError as error:
-    raise WorkflowError(str(error)) from None
 
+def checked(function, *arguments):
+    """Call a function of dart; what a user has to read is shown as Snakemake shows its own errors."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = checked(dart.config.parse, dart.config.Config, config, "The configuration")
+TABLE = checked(runs.table, CONFIG)
 ROOT = f"{CONFIG.results}/{CONFIG.scale}"
+checked(runs.check_targets, TABLE, ROOT, sys.argv[1:])  # Snakemake would only say that no rule makes it
 
 LAUNCH = warm.command()
 # Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log. When the module fails, the
@@ -33,10 +39,7 @@ shell.prefix(f"""start() (
 
 
 def run_of(stage, wildcards):
-    try:
-        return runs.find(TABLE, stage, wildcards.get("run", ""))
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    return checked(runs.find, TABLE, stage, wildcards.get("run", ""))
 
 
 def manifests(selected):

@@ -87,7 +87,12 @@ def test_a_changed_value_changes_only_the_runs_it_affects():
 def test_unknown_names_are_told_with_the_nearest():
     with pytest.raises(UserError, match="no run 'ash-drat-s1'; the nearest is ash-dart-s1"):
         runs.find(runs.table(config("nano")), "train_sft", "ash-drat-s1")
-    with pytest.raises(UserError, match="'oak', which zoo.models lacks"):
+    table = runs.table(config("nano"))
+    for good in ("table1", "-n", "results/nano/runs/ash-dart-s1/manifest.json", "results/nano/tables/table1.csv"):
+        runs.check_targets(table, "results/nano", [good])
+    with pytest.raises(UserError, match=r"no run results/nano/runs/ash-drat-s1; the nearest is .*/ash-dart-s1 "):
+        runs.check_targets(table, "results/nano", ["results/nano/runs/ash-drat-s1/manifest.json"])
+    with pytest.raises(UserError, match=r"'oak', which zoo\.models lacks"):
         runs.table(changed("nano", targets=["oak"]))
     with pytest.raises(UserError, match="'dort', which arms lacks"):
         runs.table(changed("nano", main_arms=["dort"]))
