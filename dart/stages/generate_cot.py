@@ -45,8 +45,8 @@ def run(spec: GenerateCotSpec, inputs: dict[str, Path], context: Context) -> dic
         kept, samples = _sampled(spec, records, inputs, context)
     if not kept:
         raise UserError(
-            f"None of the {len(records)} questions got a chain of thought with the right answer "
-            f"({inputs['data'] / 'train.jsonl'}, cot.source {spec.cot.source}); raise cot.attempts or cot.sampling.max_new_tokens, or take a better expert."
+            f"None of the {len(records)} questions got a chain of thought with the right answer (cot.source "
+            f"{spec.cot.source}); raise cot.attempts or cot.sampling.max_new_tokens, or take a better expert."
         )
     write_records(context.out / "demonstrations.jsonl", kept)
     return {
