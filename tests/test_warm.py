@@ -24,6 +24,13 @@ if what == "show":
     print("torch" in sys.modules, open(f"/proc/{os.getppid()}/cmdline").read().split(chr(0))[1:4])
 elif what == "exit":
     sys.exit(int(sys.argv[2]))
+elif what == "say":
+    import atexit, threading
+    atexit.register(print, "at exit")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    left_open = open(sys.argv[2], "w")
+    left_open.write("kept")
+    sys.exit("a sentence")
 elif what == "raise":
     raise RuntimeError("on purpose")
 elif what == "die":
@@ -121,6 +128,17 @@ def test_exit_statuses(place):
     failed = run(place, "raise")
     assert failed.returncode == 1 and failed.stderr.splitlines()[-1] == "RuntimeError: on purpose"
     assert run(place, "die").returncode == 128 + signal.SIGKILL
+
+
+def test_a_module_ends_as_it_would_on_its_own(place):
+    folder, env = place
+    file = folder / "kept.txt"
+    for start in ("", "dart.warm"):
+        arguments = command("say", str(file), start=start)
+        done = subprocess.run(arguments, env=env, cwd=folder, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "thread\nat exit\n", "a sentence\n")
+        assert file.read_text() == "kept"
+        file.unlink()
 
 
 def test_edited_code_runs(place):
