@@ -22,6 +22,7 @@ from analysis.study import FINAL, Run, View, cell, checkpoints, of_stage, outcom
 
 NAME = "figure_efficiency"
 UPSTREAM = (0, (1, 1.2))
+EQUAL_COST = ("target", "arm", "reference", "cost", "spent", "reference_spent", "reference_final")
 AXES = (("device_seconds", "device time"), ("tokens_trained", "trained tokens"))
 
 
@@ -58,8 +59,8 @@ def equal_cost(table: pd.DataFrame, answers: pd.DataFrame, view: View) -> pd.Dat
     """Compare each arm's final model with the reference at no higher cost, for every comparison of trained arms.
 
     The reference is taken at its last evaluated checkpoint that cost no more than the arm's final model did; where even
-    its first one cost more, it is skipped. Columns: target, arm, reference, cost, spent, reference_spent,
-    reference_final, mean, low, high (arm minus reference, points, paired), verdict.
+    its first one cost more, it is skipped. Columns: ``EQUAL_COST``, and arm minus reference, paired, in points: mean,
+    low, high, verdict.
     """
     rows = []
     for target in view.targets:
@@ -78,7 +79,7 @@ def equal_cost(table: pd.DataFrame, answers: pd.DataFrame, view: View) -> pd.Dat
                 "reference_spent": last[cost], "reference_final": bool(last["final"]), "mean": 100 * gap.mean,
                 "low": 100 * gap.low, "high": 100 * gap.high, "verdict": gap.verdict,
             })  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*EQUAL_COST, "mean", "low", "high", "verdict"])
 
 
 def draw(table: pd.DataFrame, view: View) -> Figure:

@@ -9,6 +9,7 @@ adapted/*/manifest.json cot/manifest.json`` writes the figure and the texts (``f
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ RULE = (
 )
 
 
+NOTHING = "No rewrite was accepted for this target, so there is no example to show."
+
+
 @dataclass(frozen=True)
 class Example:
     """A demonstration before and after; log-probabilities are the target's means per token, in nats."""
@@ -50,8 +54,8 @@ class Example:
     accepted: int
 
 
-def choose(rewrites: pd.DataFrame, originals: dict[str, str]) -> tuple[pd.Series, int, int]:
-    """Return the row picked by the rule, its rank (from 1) and the number of accepted rewrites.
+def choose(rewrites: pd.DataFrame, originals: dict[str, str]) -> tuple[pd.Series | None, int, int]:
+    """Return the row picked by the rule (None: no rewrite was accepted), its rank (from 1) and the number accepted.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ def choose(rewrites: pd.DataFrame, originals: dict[str, str]) -> tuple[pd.Series
     changed = rewrites["text"].str.strip() != rewrites["id"].map(originals).str.strip()
     accepted = rewrites[rewrites["chosen"] & (rewrites["correct"] > 0) & clean & changed]
     if accepted.empty:
-        raise UserError("No rewrite of a target was accepted, so there is no example; see its rewrites.parquet.")
+        return None, 0, 0
     gain = accepted["logprob_rewrite"] - accepted["logprob_original"]
     ordered = accepted.assign(gain=gain).sort_values(["gain", "id"], ignore_index=True)
     median = ordered["gain"].iloc[(len(ordered) - 1) // 2]
@@ -88,6 +92,9 @@ def examples(runs: Sequence[Run]) -> list[Example]:
         records = {record.id: record for record in read_records(costs.parent(run, "cot", index).folder / FILE)}
         originals = {name: record.cot for name, record in records.items()}
         row, rank, accepted = choose(pd.read_parquet(run.folder / "rewrites.parquet"), originals)
+        if row is None:  # such a target is shown, too: nothing came out
+            found.append(Example(target, "", NOTHING, "", "", float("nan"), float("nan"), rank, accepted))
+            continue
         record = records[row["id"]]
         before, after = float(row["logprob_original"]), float(row["logprob_rewrite"])
         texts = (record.question, record.cot, str(row["text"]))
@@ -96,19 +103,23 @@ def examples(runs: Sequence[Run]) -> list[Example]:
 
 
 def changed_words(text: str, other: str) -> list[tuple[str, bool]]:
-    """Split ``text`` into words, each with whether it is missing from the longest match with ``other``."""
-    words = text.split()
-    matcher = difflib.SequenceMatcher(a=words, b=other.split(), autojunk=False)
+    """Split ``text`` into words and line ends, each with whether ``other`` lacks it at that place."""
+    words, others = (re.findall(r"\S+|\n", one.strip()) for one in (text, other))
+    matcher = difflib.SequenceMatcher(a=words, b=others, autojunk=False)
     kept = {i for block in matcher.get_matching_blocks() for i in range(block.a, block.a + block.size)}
-    return [(word, i not in kept) for i, word in enumerate(words)]
+    return [(word, i not in kept and word != "\n") for i, word in enumerate(words)]
 
 
 def wrap(words: Sequence[tuple[str, bool]], width: int) -> list[list[tuple[str, bool]]]:
-    """Break words into lines of at most ``width`` characters; a longer word is cut."""
+    """Break words into lines of at most ``width`` characters; a longer word is cut, a line end is kept."""
     lines: list[list[tuple[str, bool]]] = [[]]
     used = 0
     for word, new in words:
-        for piece in textwrap.wrap(word, width) or [word]:
+        if word == "\n":
+            lines.append([])
+            used = 0
+            continue
+        for piece in (word[start : start + width] for start in range(0, len(word), width)):
             if used and used + 1 + len(piece) > width:
                 lines.append([])
                 used = 0
@@ -141,13 +152,22 @@ def _row(ax: Axes, example: Example, block: tuple[list[str], list, list], height
     ax.axis("off")
     ax.text(0, LINE * 0.5, f"target {example.target}", fontsize=13, fontweight="bold", va="center")
     for number, line in enumerate(question):
-        ax.text(0, LINE * (1.7 + number), line, fontsize=POINTS, va="center", color="#475467", style="italic")
+        ax.text(
+            0,
+            LINE * (1.7 + number),
+            line,
+            fontsize=POINTS,
+            va="center",
+            color="#475467",
+            style="italic",
+            parse_math=False,
+        )
     top = LINE * (len(question) + 2.5)
     sides = (
         (0.0, left, "original CoT", example.logprob_original, style.ORANGE),
         (style.WIDTH / 2 + 0.05, right, "adapted CoT", example.logprob_adapted, style.BLUE),
     )
-    for x, lines, title, logprob, color in sides:
+    for x, lines, title, logprob, color in sides if example.accepted else ():
         width = style.WIDTH / 2 - 0.05
         ax.add_patch(Rectangle((x, top - LINE * 0.75), width, height - top + LINE * 0.4, color=color, alpha=0.07, lw=0))
         ax.add_patch(Rectangle((x, top - LINE * 0.75), 0.045, height - top + LINE * 0.4, color=color, lw=0))
@@ -165,19 +185,22 @@ def _words(ax: Axes, left: float, top: float, lines: Sequence[Sequence[tuple[str
             if new:
                 size = (len(word) * step + 0.02, LINE * 0.86)
                 ax.add_patch(Rectangle((x - 0.01, y - LINE * 0.43), *size, color=color, alpha=0.28, lw=0))
-            ax.text(x, y, word, family="DejaVu Sans Mono", fontsize=POINTS, va="center")
+            ax.text(x, y, word, family="DejaVu Sans Mono", fontsize=POINTS, va="center", parse_math=False)
             place += len(word) + 1
 
 
 def describe(found: Sequence[Example]) -> tuple[str, str]:
     """Return caption and text alternative."""
-    told = [f"{one.target}: {one.id}, rank {one.rank} of {one.accepted}" for one in found]
+    told = [f"{one.target}: {one.id or 'none'}, rank {one.rank} of {one.accepted}" for one in found]
     caption = (
         f"An original CoT beside its adapted one, chosen by rule: {RULE} ({'; '.join(told)}). Marked words are those "
         "that the other text lacks at that place; numbers are the target's mean log-probability per token, given the "
         "question."
     )
-    alt = " ".join(f"For target {one.target}, original: {one.original} Adapted: {one.adapted}" for one in found)
+    alt = " ".join(
+        f"For target {one.target}, original: {one.original} Adapted: {one.adapted}" if one.accepted else one.question
+        for one in found
+    )
     return caption, alt
 
 

@@ -59,6 +59,9 @@ def draw(table: pd.DataFrame, targets: Sequence[str]) -> Figure:
     for (ax,), target in zip(axes, targets, strict=True):
         for place, (text, _, color, hatch) in enumerate(TEXTS):
             values = table[(table["target"] == target) & (table["text"] == text)]["logprob"].to_numpy()
+            if not len(values):  # no rewrite was valid, so that the originals were kept or dropped
+                ax.text(0.02, -place, "none", transform=ax.get_yaxis_transform(), va="center", color=style.MUTED)
+                continue
             if len(np.unique(values)) > 1:
                 parts = ax.violinplot(values, [-place], orientation="horizontal", widths=0.85, showextrema=False)
                 parts["bodies"][0].set(facecolor=color, edgecolor=color, alpha=0.35, hatch=hatch)
@@ -79,11 +82,10 @@ def draw(table: pd.DataFrame, targets: Sequence[str]) -> Figure:
 def describe(table: pd.DataFrame, targets: Sequence[str]) -> tuple[str, str]:
     """Return caption and text alternative, with the medians and perplexities."""
     found = summary(table).set_index(["target", "text"])
-    told = [
-        f"{target}: perplexity {found.loc[(target, 'original'), 'perplexity']:.2f} on original and "
-        f"{found.loc[(target, 'adapted'), 'perplexity']:.2f} on adapted CoT"
-        for target in targets
-    ]
+    told = []
+    for target in targets:
+        words = {text: f"{found['perplexity'].get((target, text), np.nan):.2f}" for text in ("original", "adapted")}
+        told.append(f"{target}: perplexity {words['original']} on original and {words['adapted']} on adapted CoT")
     caption = (
         "How likely each target finds the text that it would be trained on, given the question only, before any "
         f"training ({'; '.join(told)}). Violins: all demonstrations and seeds; bars: middle half; dots: median."

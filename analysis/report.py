@@ -75,7 +75,7 @@ def _grid(table: pd.DataFrame, keys: list[str]) -> dict[tuple[str, ...], dict[st
 
 def forest(averages: pd.DataFrame, view: View) -> dict[str, Any]:
     """Return average differences as positions (per cent of the plot's width) for a forest plot; 0 is always inside."""
-    low, high = min(averages["low"].min(), 0.0), max(averages["high"].max(), 0.0)
+    low, high = min([*averages["low"], 0.0]), max([*averages["high"], 0.0])
     margin = 0.04 * (high - low) or 1.0
     start, width = low - margin, high - low + 2 * margin
 

@@ -159,7 +159,7 @@ def outcomes(answers: pd.DataFrame, tasks: Sequence[str]) -> dict[str, NDArray[n
         if grid.empty or grid.isna().to_numpy().any():
             cell = " ".join(map(str, answers[["arm", "target"]].iloc[0]))
             raise UserError(f"The seeds of {cell} answered different questions of {task}; evaluate them anew.")
-        found[task] = grid.sort_index(axis=0).sort_index(axis=1).to_numpy()
+        found[task] = grid.to_numpy()  # pivot sorts rows and columns
     return found
 
 

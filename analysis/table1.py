@@ -40,11 +40,10 @@ def differences(answers: pd.DataFrame, view: View) -> pd.DataFrame:
             pair = [outcomes(cell(answers, name, target), view.tasks) for name in (arm, reference)]
             labels = {"target": target, "arm": arm, "reference": reference}
             rows += [{**labels, **row} for row in _rows(statistics.difference(*pair), view)]
-    table = pd.DataFrame(rows)
-    if not table.empty:
-        verdicts = [statistics.Interval(*row).verdict for row in table[list(VALUES)].itertuples(index=False)]
-        table = table.assign(verdict=verdicts)
-    return table
+    columns = ["target", "arm", "reference", "task", *VALUES, "seeds", "questions"]
+    table = pd.DataFrame(rows, columns=columns)
+    verdicts = [statistics.Interval(*row).verdict for row in table[list(VALUES)].itertuples(index=False)]
+    return table.assign(verdict=verdicts)
 
 
 def _rows(grid: statistics.Outcomes, view: View) -> list[dict[str, object]]:

@@ -187,8 +187,29 @@ def test_the_example_is_the_median_gain_among_accepted_rewrites():
         assert (row["id"], accepted) == ("e", 4), change
     row, _, _ = figure_example.choose(rewrites(logprob_rewrite=-1.0, id=list("edcba")), originals)
     assert row["id"] == "a"  # smallest id among equals
-    with pytest.raises(UserError, match="No rewrite of a target was accepted"):
-        figure_example.choose(rewrites(correct=False), originals)
+    assert figure_example.choose(rewrites(correct=False), originals) == (None, 0, 0)
+
+
+def test_a_study_without_any_valid_rewrite_is_drawn_all_the_same(study, tmp_path):
+    copy = shutil.copytree(study[0], tmp_path / "study")
+    for path in copy.glob("adapted/*/rewrites.parquet"):
+        pd.read_parquet(path).assign(correct=False, chosen=False).to_parquet(path)
+    runs = read_runs(copy.glob("**/manifest.json"))
+    found = figure_example.examples(runs)
+    assert {one.accepted for one in found} == {0}
+    texts = " ".join(text.get_text() for text, _ in boxes(figure_example.draw(found)))
+    assert texts.count(figure_example.NOTHING) == 2 and "none, rank 0 of 0" in figure_example.describe(found)[0]
+    table = figure_mismatch.likelihoods(runs)
+    shown = [text.get_text() for text, _ in boxes(figure_mismatch.draw(table, ("ash", "birch")))]
+    assert shown.count("none") == 2 and "nan on adapted" in figure_mismatch.describe(table, ("ash", "birch"))[0]
+
+
+def test_dollars_in_texts_are_not_mathematics():
+    texts = ("He pays $5 and $x^2$ more.", "$5 + $6 = $11\n#### 11", "$5+$6 = $11\n#### 11")
+    drawn = boxes(figure_example.draw([figure_example.Example("ash", "a", *texts, -1.0, -0.5, 1, 1)]))
+    shown = {text.get_text(): text for text, _ in drawn}
+    assert "$5+$6" in shown and not shown["$5+$6"].get_parse_math()
+    assert not shown[texts[0]].get_parse_math()
 
 
 def test_the_example_is_of_the_first_seed_with_its_own_texts(study):
@@ -204,8 +225,8 @@ def test_changed_words_and_wrapping():
     marked = figure_example.changed_words("Let a = 3 + 4 = 7", "3 + 4 = 7")
     assert [word for word, new in marked if new] == ["Let", "a", "="]
     assert not any(new for _, new in figure_example.changed_words("same words", "same words"))
-    lines = figure_example.wrap([("abcdefghij", True), ("kl", False), ("mnop", True)], 7)
-    assert lines == [[("abcdefg", True)], [("hij", True), ("kl", False)], [("mnop", True)]]
+    lines = figure_example.wrap([("abcdefghij", True), ("kl", False), ("mnop", True), ("\n", False), ("q", False)], 7)
+    assert lines == [[("abcdefg", True)], [("hij", True), ("kl", False)], [("mnop", True)], [("q", False)]]
 
 
 def test_mismatch_summarises_each_kind_of_text(study, runs):
