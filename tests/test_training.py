@@ -15,6 +15,7 @@ from dart.training.arguments import shared_arguments
 from dart.training.callbacks import MetricsCallback
 from dart.training.checkpoints import export_steps, latest_checkpoint
 from dart.training.loading import load_model, load_tokenizer, parameters
+from dart.training.mirror import wandb_run
 
 
 class Mirror:
@@ -123,3 +124,14 @@ def test_settings_leave_nothing_to_a_moving_default(tmp_path):
     )
     assert values["gradient_checkpointing"] is False and values["logging_nan_inf_filter"] is False
     assert values["data_seed"] == values["seed"] == 3 and values["report_to"] == "none"
+
+
+def test_wandb_is_offline_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+    context = new_context(tmp_path)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with wandb_run(context, {"batch_size": 2}) as run:
+        run.log({"loss": 1.0}, step=1)
+    assert len(list((context.out / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with wandb_run(context, {}) as run:
+        assert run.disabled

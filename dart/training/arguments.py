@@ -90,9 +90,8 @@ def train(trainer: Trainer, context: Context) -> None:
     trainer.remove_callback(PrinterCallback)
     checkpoint = latest_checkpoint(context.scratch)
     if checkpoint is None:
-        (context.scratch / "metrics.jsonl").unlink(
-            missing_ok=True
-        )  # of an attempt that died before its first checkpoint
+        # Rows of an attempt that died before its first checkpoint.
+        (context.scratch / "metrics.jsonl").unlink(missing_ok=True)
         trainer.train()
     else:
         context.resume(checkpoint_step(checkpoint))
