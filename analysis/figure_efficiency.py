@@ -128,7 +128,7 @@ def _axis(ax: Axes, most: float, cost: str, label: str) -> str:
     units = ((3600.0, "h"), (60.0, "min"), (1.0, "s")) if cost == "device_seconds" else (
         (1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1.0, "count"))  # fmt: skip
     scale, unit = next((one for one in units if most >= 2 * one[0]), units[-1])
-    step = scale * _round(most / scale / 5)
+    step = scale * _round(most / scale / 5) if most else scale
     ax.xaxis.set_major_locator(MultipleLocator(step))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
     return f"{label} ({unit})"

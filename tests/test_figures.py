@@ -17,6 +17,7 @@ from PIL import Image
 from analysis import costs, figure_efficiency, figure_example, figure_mismatch, figure_reward_curves, style
 from analysis.study import metrics, of_stage, read_runs, samples
 from dart.errors import UserError
+from tests import analysis_fixture
 from tests.analysis_fixture import DETECTORS, SECONDS, TITLES, TOKENS_TRAINED, view
 
 
@@ -202,6 +203,23 @@ def test_a_study_without_any_valid_rewrite_is_drawn_all_the_same(study, tmp_path
     table = figure_mismatch.likelihoods(runs)
     shown = [text.get_text() for text, _ in boxes(figure_mismatch.draw(table, ("ash", "birch")))]
     assert shown.count("none") == 2 and "nan on adapted" in figure_mismatch.describe(table, ("ash", "birch"))[0]
+
+
+def test_a_smoke_study_of_one_step_target_and_seed_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis_fixture, "STEPS", {"train_mapper": 1, "train_sft": 2, "train_rl": 2})
+    monkeypatch.setattr(analysis_fixture, "EXPORTS", {"train_sft": (1,), "train_rl": (1,)})
+    runs = read_runs(analysis_fixture.write_tree(tmp_path, ("ash",), (5,), 2))
+    small = view(("ash",))
+    curves = figure_reward_curves.curves(runs)
+    points = figure_efficiency.points(runs, samples(runs), small)
+    for figure in (
+        figure_reward_curves.draw(curves, figure_reward_curves.penalised(runs)),
+        figure_efficiency.draw(points, small),
+        figure_example.draw(figure_example.examples(runs)),
+        figure_mismatch.draw(figure_mismatch.likelihoods(runs), small.targets),
+    ):
+        assert len(boxes(figure)) > 5
+    assert len(figure_efficiency.equal_cost(points, samples(runs), small)) == 4
 
 
 def test_dollars_in_texts_are_not_mathematics():
