@@ -1,0 +1,138 @@
+"""The workflow as a user meets it: style, dry runs, the whole DAG in small, what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+SMOKE = ["--configfile", "configs/nano.yaml", "configs/smoke.yaml"]
+SCALES = {"nano": [], "smoke": SMOKE, "rehearsal": ["--configfile", "configs/rehearsal.yaml"]}
+
+
+def snakemake(results: Path, *arguments: str, config: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess:
+    """Run Snakemake on the repository with results elsewhere; its output is in ``stdout``."""
+    command = [str(BIN / "snakemake"), "--nolock", *arguments, "--config", f"results={results}", *config]
+    merged = {**os.environ, "DART_DATA": "", **env}
+    merged.pop("WANDB_MODE", None)  # as a user has it
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.run(command, cwd=ROOT, env=merged, timeout=600, **pipe)
+
+
+def planned(output: str) -> dict[str, int]:
+    """Jobs by rule in a dry run's table."""
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total ", output, re.MULTILINE | re.DOTALL)
+    return {name: int(number) for name, number in (line.split() for line in table[1].splitlines())} if table else {}
+
+
+def test_style():
+    lint = subprocess.run([BIN / "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
+    assert lint.returncode == 0 and "in a good condition" in lint.stderr, lint.stderr
+    files = ["Snakefile", *map(str, sorted((ROOT / "rules").iterdir()))]
+    layout = subprocess.run([BIN / "snakefmt", "--check", *files], cwd=ROOT, capture_output=True, text=True)
+    assert layout.returncode == 0, layout.stderr
+    assert len((ROOT / "Snakefile").read_text().splitlines()) < 60
+
+
+def test_rules_bear_the_names_of_their_modules():
+    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    called = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?\"start {log} ([\w.]+) ", rules, re.MULTILINE | re.DOTALL)
+    assert len(called) == 15
+    assert all(module in (f"dart.stages.{rule}", f"analysis.{rule}") for rule, module in called)
+    stages = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
+    assert stages == {rule for rule, module in called if module.startswith("dart.")}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_dry_run_of_every_configuration(tmp_path, scale):
+    done = snakemake(tmp_path, "-n", *SCALES[scale])
+    jobs = planned(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert {"make_data", "train_mapper", "train_sft", "train_rl", "evaluate", "report"} <= set(jobs)
+    assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The whole DAG with a few steps of everything, from nothing to the report."""
+    results = tmp_path_factory.mktemp("results")
+    done = snakemake(results, *SMOKE)
+    assert done.returncode == 0, done.stdout
+    return results, done.stdout
+
+
+def test_the_whole_dag_ends_in_a_report(smoke):
+    results, output = smoke
+    root = results / "smoke"
+    assert len((root / "report/index.html").read_text()) > 10_000
+    assert f"{root}/report/index.html" in output
+    for name in ("figure_reward_curves", "figure_efficiency", "figure_example", "figure_mismatch"):
+        assert all((root / f"figures/{name}.{kind}").stat().st_size for kind in ("png", "pdf", "csv"))
+    (session,) = json.loads((root / "run.json").read_text())
+    assert session["finished_at"] > session["started_at"] and session["cores"] >= 1
+    assert not list((root / "scratch").iterdir()), "finished stages leave no checkpoints"
+
+
+def test_a_progress_line_shows_stage_step_speed_and_time_left(smoke):
+    pattern = r"^(\w+) +[\w ]+ \w+ [\d.]+/[\d.]+  [\d.e+-]+ \w+/s  \d+ s left$"
+    told = {line[1] for line in re.finditer(pattern, smoke[1], re.MULTILINE)}
+    assert {"train_zoo", "train_mapper", "adapt_data", "train_sft", "train_rl", "evaluate"} <= told, smoke[1]
+    assert re.search(r"^\d+ of \d+ steps \(\d+%\) done$", smoke[1], re.MULTILINE)
+
+
+def test_a_finished_run_has_nothing_to_do(smoke):
+    done = snakemake(smoke[0], "-n", *SMOKE)
+    assert "Nothing to be done" in done.stdout and planned(done.stdout) == {}, done.stdout
+    again = snakemake(smoke[0], *SMOKE)
+    assert "Nothing to be done" in again.stdout
+    assert len(json.loads((smoke[0] / "smoke/run.json").read_text())) == 1
+
+
+def test_a_changed_value_reruns_what_it_affects(smoke):
+    done = snakemake(smoke[0], "-n", *SMOKE, config=["rl={learning_rate: 1.0e-6}"])
+    jobs = planned(done.stdout)
+    assert {"train_rl", "evaluate"} <= set(jobs)
+    assert jobs["train_rl"] == jobs["evaluate"] == len(list((smoke[0] / "smoke/runs").glob("*-rl-*")))
+    assert not {"make_data", "train_zoo", "train_mapper", "adapt_data", "train_sft"} & set(jobs)
+
+
+BAD = {
+    "unknown key": (["--config", "learning_rat=1"], "learning_rat is not a known key; did you mean learning_rate?"),
+    "wrong value": (["--config", "seeds=many"], "The configuration: seeds = 'many' is not allowed"),
+    "unknown model": (["--config", "targets=[oak]"], "targets: oak names the model 'oak', which zoo.models lacks"),
+    "unknown run": (["{root}/nano/runs/ash-drat-s1/manifest.json"], "nano/runs/ash-drat-s1; the nearest is"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case):
+    words, sentence = BAD[case]
+    words = [word.format(root=tmp_path) for word in words]
+    extra = words[1:] if words[0] == "--config" else []
+    started = time.monotonic()
+    done = snakemake(tmp_path, *([] if extra else [words[0]]), config=extra)
+    assert done.returncode != 0 and sentence in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout and time.monotonic() - started < 30
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_stage_is_told_in_its_own_words_and_loses_nothing(tmp_path):
+    root = tmp_path / "smoke"
+    target = str(root / "cot/manifest.json")
+    done = snakemake(tmp_path, target, *SMOKE, config=["cot={source: expert}"])  # an untrained expert verifies nothing
+    told = [line for line in done.stdout.splitlines() if line.startswith("generate_cot: ")]
+    assert done.returncode != 0 and len(told) == 2 and told[0] == told[1], done.stdout  # at once, and at the end
+    assert told[0].endswith(f"(status 2, log {root}/logs/generate_cot.log)")
+    kept = (root / "data/manifest.json").stat().st_mtime_ns
+    cured = snakemake(tmp_path, target, *SMOKE)
+    assert cured.returncode == 0, cured.stdout
+    assert (root / "data/manifest.json").stat().st_mtime_ns == kept
