@@ -8,7 +8,7 @@ import math
 import pyarrow.parquet
 import pytest
 from conftest import nano_prompts
-from test_generate_cot import finish
+from test_generate_cot import finish, record_seeds
 
 from dart import manifest
 from dart.config import load
@@ -129,9 +129,10 @@ def test_a_mapper_that_never_succeeds_leaves_the_originals(folders):
 
 
 def test_an_interrupted_run_continues_and_ends_the_same(folders, monkeypatch):
-    expected, expected_adapted, expected_rows = run(folders, "undisturbed", samples=2, batch_size=1)
     monkeypatch.setattr(adapt_data, "BLOCK_BATCHES", 4)  # two blocks of two demonstrations
+    seeds = record_seeds(monkeypatch, adapt_data)
     expected, expected_adapted, expected_rows = run(folders, "undisturbed", samples=2, batch_size=1)
+    assert len(set(seeds)) == 2  # blocks do not repeat each other's noise
     add = Journal.add
 
     def killed(self, block):

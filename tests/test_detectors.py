@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -226,6 +229,22 @@ def test_a_wrong_step_is_found_in_every_style_of_the_nano_world(style):
         assert false_equations(styles.render(broken, style))
 
 
+GSM8K = Path(os.environ.get("DART_DATA", "../shared/data")) / "gsm8k_train.jsonl"
+
+
+@pytest.mark.skipif(not GSM8K.is_file(), reason="needs GSM8K in DART_DATA")
+def test_human_rationales_rarely_trip():
+    with GSM8K.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file][:1000]
+    records = [
+        Record(str(i), "math", row["question"], answer=row["answer"].split("####")[1].strip(), cot=row["answer"])
+        for i, row in enumerate(rows)
+    ]
+    for name in DETECTORS:
+        tripped = sum(detect(name, record.cot, record) > 0 for record in records)
+        assert tripped <= (15 if name == "false_equation" else 2), name
+
+
 def test_no_text_makes_the_equation_finder_fail():
     rng = random.Random(2)
     parts = [
@@ -273,6 +292,7 @@ def test_hard_coded_trips(program):
     [
         "def f(x): return (x + 5) * 2",
         "def f(x):\n    if x == 0:\n        return 10\n    return (x + 5) * 2",
+        "def f(x):\n    if x == 12:\n        return 34\n    return (x + 5) * 2",  # one of three tests
         "def f(x): return 7",  # wrong, but no output of a test
         "def f(x): x = x + 5; return x * 2",
         "not a program",

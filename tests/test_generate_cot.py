@@ -136,16 +136,28 @@ def test_an_interrupted_run_continues_and_ends_the_same(folders, monkeypatch):
     assert found.tokens_generated == expected.tokens_generated and found.resumed == 1
 
 
-def test_real_sampling_is_reproducible_for_a_seed(folders, monkeypatch):
-    monkeypatch.setattr(
-        generate_cot, "verify_many", lambda records, texts: [type("V", (), {"correct": True})] * len(texts)
-    )
-    monkeypatch.setattr(generate_cot, "generate", ended(generate_cot.generate))
+def test_real_sampling_is_reproducible_and_every_attempt_has_its_own_seed(folders, monkeypatch):
+    monkeypatch.setattr(generate_cot, "BLOCK_BATCHES", 4)  # two blocks
+    seeds = record_seeds(monkeypatch, generate_cot)
+    monkeypatch.setattr(generate_cot, "verify_many", lambda records, texts: [accept(seeds)] * len(texts))
     assert run(folders, "one")[1] == run(folders, "two")[1]
+    assert len(seeds) == 12 and seeds[:6] == seeds[6:] and len(set(seeds)) == 6
 
 
-def ended(generate):
-    def wrapped(*arguments):
-        return [[replace(c, truncated=False) for c in group] for group in generate(*arguments)]
+def accept(seeds):
+    """A verdict that is right in the last of the three attempts only."""
+    return type("Verdict", (), {"correct": len(seeds) % 3 == 0})
 
-    return wrapped
+
+def record_seeds(monkeypatch, stage):
+    """Let ``generate`` run, note its seeds, and have every completion end by itself."""
+    seeds = []
+    generate = stage.generate
+
+    def recorded(model, tokenizer, prompts, sampling, samples, seed, batch_size):
+        seeds.append(seed)
+        groups = generate(model, tokenizer, prompts, sampling, samples, seed, batch_size)
+        return [[replace(completion, truncated=False) for completion in group] for group in groups]
+
+    monkeypatch.setattr(stage, "generate", recorded)
+    return seeds

@@ -17,7 +17,12 @@ PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [5, 9]]
 
 @pytest.fixture
 def model(tiny_model_dir):
-    return load_model(tiny_model_dir)
+    """The tiny model with larger weights: at their initial size its argmax hardly depends on the context."""
+    model = load_model(tiny_model_dir)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
+    return model
 
 
 @pytest.fixture

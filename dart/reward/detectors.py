@@ -2,6 +2,12 @@
 
 All but ``length`` are binary. Thresholds come from ``config.Thresholds``; lengths named ``_ngram`` and
 ``reasoning_tokens`` count *words*: a number, a run of letters or a sign. Source: design of the harness, section 2.
+
+False alarms, measured with the thresholds of ``configs/base.yaml`` on the 7,473 human rationales of GSM8K train, each
+taken as its own rewrite: ``false_equation`` 42 (0.56 %, about half of them slips of the human writers),
+``question_copy`` 4, ``answer_first`` 1, the others none. On 4,500 MATH solutions ``false_equation`` fires 20 times
+(0.44 %). Of GSM8K rationales with one stated result changed it finds 82 %; of nano texts in all six styles all, with no
+false alarm. (Tests keep a sample of both.)
 """
 
 from __future__ import annotations
