@@ -8,6 +8,7 @@ demonstrations.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,13 +64,13 @@ def draw(table: pd.DataFrame, targets: Sequence[str]) -> Figure:
                 ax.text(0.02, -place, "none", transform=ax.get_yaxis_transform(), va="center", color=style.MUTED)
                 continue
             if len(np.unique(values)) > 1:
-                parts = ax.violinplot(values, [-place], orientation="horizontal", widths=0.85, showextrema=False)
+                parts: Any = ax.violinplot(values, [-place], orientation="horizontal", widths=0.85, showextrema=False)
                 parts["bodies"][0].set(facecolor=color, edgecolor=color, alpha=0.35, hatch=hatch)
             low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
             ax.plot([low, high], [-place] * 2, color=color, linewidth=5, solid_capstyle="round")
             ax.plot(median, -place, "o", color="white", markeredgecolor=style.INK, markersize=7)
-            label = {"textcoords": "offset points", "ha": "center", "fontsize": 11}
-            ax.annotate(style.signed(median), (median, -place), (0, 8), **label)
+            above = ax.annotate(style.signed(median), (median, -place), (0, 8), textcoords="offset points", ha="center")
+            above.set_fontsize(11)
         ax.set_yticks([-place for place in range(len(TEXTS))], [label for _, label, _, _ in TEXTS])
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from analysis import files, style
 from analysis.study import Run, metrics, of_stage, read_runs
@@ -115,7 +116,7 @@ def _shares(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(middle)[names].mean().T
 
 
-def _detectors(ax: Axes, share: pd.DataFrame, weights: dict[str, float], top: float, names: bool) -> object:
+def _detectors(ax: Axes, share: pd.DataFrame, weights: dict[str, float], top: float, names: bool) -> AxesImage:
     width = share.columns[1] - share.columns[0] if share.shape[1] > 1 else 1.0
     extent = (share.columns[0] - width / 2, share.columns[-1] + width / 2, len(share) - 0.5, -0.5)
     scale = PowerNorm(0.5, vmin=0.0, vmax=top)

@@ -68,8 +68,8 @@ def equal_cost(rows: pd.DataFrame, view: View) -> list[Finding]:
     found = []
     for _, row in rows.iterrows():
         text = f"At no more {COSTS[row['cost']]}, {_relation(row, view)}"
-        reference = "final model" if row["reference_final"] else "last checkpoint within that cost"
-        text += f"; the reference's {reference} took {row['reference_spent'] / row['spent']:.0%} of it."
+        reference = "final model" if row["reference_final"] else "last checkpoint within it"
+        text += f"; the reference's {reference} took {row['reference_spent'] / row['spent']:.0%} of that cost."
         found.append(Finding(row["target"], row["verdict"], text))
     return found
 

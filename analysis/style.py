@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -24,7 +25,7 @@ MUTED = "#667085"
 GRID = "#e4e7ec"
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 
-SETTINGS = {
+SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 12,
     "axes.titlesize": 13,
@@ -62,7 +63,7 @@ class Look:
 
     color: str
     marker: str
-    line: str
+    line: Any  # a name, or (offset, dashes)
 
 
 LOOKS = (
@@ -81,9 +82,9 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     return {arm: LOOKS[i % len(LOOKS)] for i, arm in enumerate(arms)}
 
 
-def new_figure(rows: int, columns: int, height: float, **options: object) -> tuple[Figure, list[list[Axes]]]:
+def new_figure(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
     """Return a styled figure of ``height`` inches and its axes as rows of columns."""
-    plt.rcParams.update(matplotlib.rcParamsDefault)
+    matplotlib.rcdefaults()
     plt.rcParams.update(SETTINGS)
     figure, axes = plt.subplots(
         rows, columns, figsize=(WIDTH, height), squeeze=False, layout="constrained", **options

@@ -173,7 +173,7 @@ def test_findings_at_equal_cost_say_what_the_reference_was():
     (found,) = findings.equal_cost(pd.DataFrame([row]), view())
     assert found.text == (
         "At no more device time, DART: SFT on adapted CoT averages 2.0 points below Direct RL (95% interval "
-        "\N{MINUS SIGN}3.0 to \N{MINUS SIGN}1.0); the reference's last checkpoint within that cost took 75% of it."
+        "\N{MINUS SIGN}3.0 to \N{MINUS SIGN}1.0); the reference's last checkpoint within it took 75% of that cost."
     )
 
 
