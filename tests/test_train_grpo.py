@@ -174,6 +174,12 @@ def test_a_target_that_is_not_finite_stops_the_stage(tmp_path, inputs, tiny_mode
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_the_kl_term_is_measured_from_the_policy_at_the_start(tmp_path, inputs):
+    _, context = teach(tmp_path, inputs, digits, steps=3, beta=0.1, learning_rate=1e-2)
+    first, _, third = (row["kl"] for row in rows_of(context))
+    assert first == pytest.approx(0, abs=1e-6) and third > 1e-4
+
+
 def test_dead_signals_raise_an_alarm(tmp_path, inputs, capsys):
     def judge(records, texts):
         return Judgement([0.0] * len(texts))
