@@ -270,9 +270,9 @@ def _compare(left: _Side, right: _Side, followed: bool) -> Iterator[Equation]:
         rights.append((right.first,))  # run-on chain: the result is carried on
     lefts = [left.tokens] + ([left.tokens[1:]] if left.loose_minus else [])
     pairs = [(_readings(a), _readings(b)) for a in lefts for b in rights]
-    values = [(a, b) for a_all, b_all in pairs for a in a_all for b in b_all]
-    if not values or any(a is None or b is None for a, b in values):
-        return
+    values = [(a, b) for a_all, b_all in pairs for a in a_all for b in b_all if a is not None and b is not None]
+    if len(values) < sum(len(a_all) * len(b_all) for a_all, b_all in pairs):
+        return  # some reading cannot be computed
     holds = any(a == b or _rounds(a, b, right.decimals) or _rounds(b, a, left.decimals) for a, b in values)
     yield Equation(f"{' '.join(left.tokens)} = {' '.join(right.tokens)}", holds)
 

@@ -46,8 +46,8 @@ class AdaptDataSpec(Spec):
 def run(spec: AdaptDataSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Sample and choose rewrites block by block; returns acceptance and how the data changed."""
     demonstrations = read_records(inputs["cot"] / "demonstrations.jsonl")
-    mapper, mapper_tokenizer = (load(inputs["mapper"] / "model") for load in (load_model, load_tokenizer))
-    target, tokenizer = (load(inputs["target"] / "model") for load in (load_model, load_tokenizer))
+    mapper, target = (load_model(inputs[name] / "model") for name in ("mapper", "target"))
+    mapper_tokenizer, tokenizer = (load_tokenizer(inputs[name] / "model") for name in ("mapper", "target"))
     reward = RewardModel(target, tokenizer, spec.prompts, spec.reward, spec.scoring_batch)
     journal = Journal(context.scratch / "blocks.jsonl")
     if journal.blocks:
