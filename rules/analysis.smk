@@ -20,7 +20,7 @@ rule table1:
         markdown=f"{ROOT}/tables/table1.md",
     log:
         f"{ROOT}/logs/table1.log",
-    priority: 10
+    priority: 95  # quick, and looked forward to
     conda:
         "../envs/dart.yaml"
     threads: 1
@@ -45,7 +45,7 @@ rule figure_reward_curves:
         caption=f"{ROOT}/figures/figure_reward_curves.json",
     log:
         f"{ROOT}/logs/figure_reward_curves.log",
-    priority: 10
+    priority: 95  # quick, and looked forward to
     conda:
         "../envs/dart.yaml"
     threads: 1
@@ -69,7 +69,7 @@ rule figure_efficiency:
         equal_cost=f"{ROOT}/figures/figure_efficiency_equal_cost.csv",
     log:
         f"{ROOT}/logs/figure_efficiency.log",
-    priority: 10
+    priority: 95  # quick, and looked forward to
     conda:
         "../envs/dart.yaml"
     threads: 1
@@ -94,7 +94,7 @@ rule figure_example:
         caption=f"{ROOT}/figures/figure_example.json",
     log:
         f"{ROOT}/logs/figure_example.log",
-    priority: 10
+    priority: 95  # quick, and looked forward to
     conda:
         "../envs/dart.yaml"
     threads: 1
@@ -117,7 +117,7 @@ rule figure_mismatch:
         caption=f"{ROOT}/figures/figure_mismatch.json",
     log:
         f"{ROOT}/logs/figure_mismatch.log",
-    priority: 10
+    priority: 95  # quick, and looked forward to
     conda:
         "../envs/dart.yaml"
     threads: 1
@@ -141,7 +141,7 @@ rule cost_ledger:
         markdown=f"{ROOT}/tables/cost_ledger.md",
     log:
         f"{ROOT}/logs/cost_ledger.log",
-    priority: 10
+    priority: 95  # quick, and looked forward to
     conda:
         "../envs/dart.yaml"
     threads: 1
