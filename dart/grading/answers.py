@@ -11,7 +11,11 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-HASHES = re.compile(r"####[ \t:]*(?P<value>[^\n#]*[^\s#])")
+# The rest of the sentence, or the number alone when a calculation follows it ("#### 9 22 / 2 = 11.").
+HASHES = re.compile(
+    r"####[ \t:]*(?P<value>[-+]?\$?[0-9](?:[0-9,.]*[0-9])?(?=[ \t]+[0-9(])|[^\n#]*?[^\s#])"
+    r"(?=[ \t]+[0-9(]|\.(?:\s|$)|[ \t]*(?:\n|#|$))"
+)
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 SAID = re.compile(
     r"(?:\b(?:so|thus|hence|therefore),?\s+)?(?:\bthe\s+)?(?:\bfinal\s+)?\banswer\s*(?:is\b|[:=])[\s:*]*"

@@ -91,22 +91,26 @@ def isolation() -> str:
 
 
 def _ask(request: dict, seconds: float) -> dict:
-    # As isolated as `python -I -S`, whose -I would also ignore the hash seed: the order of a set must not decide a test.
+    # As isolated as `python -I -S`; -I itself would ignore the hash seed, and the order of a set must not decide a test.
     command = [sys.executable, "-s", "-S", "-P", "-X", "utf8", str(SERVER)]
-    with tempfile.TemporaryDirectory() as empty, subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=empty,
-        env={"PYTHONHASHSEED": "0"},
-        start_new_session=True,
-    ) as server:
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=empty,
+            env={"PYTHONHASHSEED": "0"},
+            start_new_session=True,
+        ) as server,
+    ):
         try:
             out, error = server.communicate(json.dumps(request).encode(), timeout=seconds)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
     if server.returncode != 0:
-        raise RuntimeError(f"The sandbox ended with status {server.returncode}: {error.decode(errors='replace')[-2000:]}")
+        said = error.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"The sandbox ended with status {server.returncode}: {said}")
     return json.loads(out)

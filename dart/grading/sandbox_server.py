@@ -22,11 +22,11 @@ import sysconfig
 import time
 from contextlib import suppress
 
-PRELOAD = (
-    "_socket array base64 bisect calendar cmath collections.abc copy dataclasses datetime decimal enum fractions functools "
-    "hashlib heapq itertools math numbers operator queue random re statistics string struct textwrap threading "
-    "traceback types typing unicodedata"
-).split()
+PRELOAD = (  # names as one text, or the formatter would give each its own line
+    "_socket array base64 bisect calendar cmath collections.abc copy dataclasses datetime decimal enum fractions "
+    "functools hashlib heapq itertools math numbers operator queue random re statistics string struct textwrap "
+    "threading traceback types typing unicodedata"
+)
 READABLE = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/urandom")
 
 # Allowed calls and their numbers (x86_64, aarch64); None where the architecture lacks the call.
@@ -235,7 +235,7 @@ def main() -> int:
     """Serve one request."""
     request = json.load(sys.stdin)
     sys.dont_write_bytecode = True
-    for name in PRELOAD:
+    for name in PRELOAD.split():
         importlib.import_module(name)
     limits = request["limits"]
     isolation, why = working_isolation(limits)

@@ -1,0 +1,207 @@
+"""Evaluate a run with lm-eval: every exported checkpoint and the final model, on every task, greedily.
+
+    python -m dart.stages.evaluate --config SPEC --run results/nano/runs/ash-dart-s1 --data results/nano/data \
+        --out results/nano/scores/ash-dart-s1 --scratch SCRATCH
+
+Writes ``scores.json`` (one entry a checkpoint and task) and ``samples.parquet`` (one row a checkpoint and question).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import lm_eval.api.task
+import pandas as pd
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.task import Task
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dart.config import Evaluate, Prompts, Sampling
+from dart.errors import UserError
+from dart.generation import Completion, generate
+from dart.journal import Journal
+from dart.manifest import write_json
+from dart.stage import Context, Spec, Stage, stage_main
+from dart.tasks import benchmark, check_tasks, task_manager
+from dart.training.loading import load_model, load_tokenizer, parameters
+
+FINAL = "model"
+FIXED = {"until": [], "do_sample": False, "repetition_penalty": 1.0}  # what the tasks' YAML files must say
+
+
+class EvaluateSpec(Spec):
+    """Values of a run: the ``solve`` prompt, the tasks and how their answers are decoded."""
+
+    prompts: Prompts
+    evaluate: Evaluate
+
+
+class Backend(HFLM):
+    """lm-eval's Hugging Face backend on a loaded model, decoding with the harness's one generator.
+
+    HFLM's own decoding keeps neither token counts nor whether the limit cut a response off, shortens prompts that are
+    too long, and looks for stop strings in the decoded text of every row at every step.
+
+    Attributes
+    ----------
+    completions : dict
+        (task, document number) -> completion, for the requests answered so far.
+    prompt_ids : dict
+        (task, document number) -> ids of the prompt that was put to the model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> None:
+        super().__init__(model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False, enable_thinking=False)
+        self.on_batch = on_batch
+        self.completions: dict[tuple[str, int], Completion] = {}
+        self.prompt_ids: dict[tuple[str, int], list[int]] = {}
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answer all requests (all tasks at once); returns their texts in order."""
+        sampling = _sampling([request.args[1] for request in requests])
+        keys = [(request.task_name, request.doc_id) for request in requests]
+        prompts = [self.tok_encode(request.args[0], add_special_tokens=False) for request in requests]
+        found = generate(self.model, self.tokenizer, prompts, sampling, 1, 0, int(self.batch_size), self.on_batch)
+        completions = [completion for (completion,) in found]
+        self.completions.update(zip(keys, completions, strict=True))
+        self.prompt_ids.update(zip(keys, prompts, strict=True))
+        return [completion.text for completion in completions]
+
+
+def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
+    """Evaluate all checkpoints; returns the final model's accuracy by task and their average."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)  # a bar for every task otherwise
+    manager = task_manager(inputs["data"], spec.prompts)
+    check_tasks(spec.evaluate.tasks, manager.all_tasks)
+    questions = sum(len(benchmark(inputs["data"], task)) for task in spec.evaluate.tasks)
+    tasks = load_tasks(manager, spec.evaluate)
+    folders = checkpoints(inputs["run"])
+    journal = Journal(context.scratch / "checkpoints.jsonl")
+    if journal.blocks:
+        context.resume(len(journal.blocks))
+    for number in range(len(journal.blocks), len(folders)):
+        name, folder = folders[number]
+        rows = evaluate(spec, name, folder, tasks, context, _progress(context, number, len(folders), questions))
+        context.log(number + 1, {"checkpoint": name, "accuracy": sum(row["correct"] for row in rows) / len(rows)})
+        journal.add(rows)
+    samples = pd.DataFrame([row for rows in journal.blocks for row in rows])
+    samples.to_parquet(context.out / "samples.parquet", index=False)
+    scores = summarise(samples)
+    write_json(context.out / "scores.json", scores)
+    final = {score["task"]: score["accuracy"] for score in scores if score["checkpoint"] == FINAL}
+    return {"average": sum(final.values()) / len(final), **final}
+
+
+def checkpoints(run_folder: Path) -> list[tuple[str, Path]]:
+    """Return (name, folder) of every exported checkpoint in order of steps, then of the final model."""
+    return [(path.name, path) for path in sorted(run_folder.glob("checkpoints/step-*"))] + [(FINAL, run_folder / FINAL)]
+
+
+def evaluate(
+    spec: EvaluateSpec,
+    name: str,
+    folder: Path,
+    tasks: dict[str, Task],
+    context: Context,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate one checkpoint on all tasks; returns a row for every question."""
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    backend = Backend(model, tokenizer, spec.evaluate.batch_size, on_batch)
+    samples = score(backend, tasks)
+    written = sum(len(completion.ids) for completion in backend.completions.values())
+    context.count(parameters(model), generated=written, scored=sum(map(len, backend.prompt_ids.values())))
+    return [
+        {"checkpoint": name, "task": task, **_row(sample, backend.completions[task, sample["doc_id"]])}
+        for task, found in samples.items()
+        for sample in found
+    ]
+
+
+def load_tasks(manager: TaskManager, evaluate: Evaluate) -> dict[str, Task]:
+    """Return the tasks by name, with the configuration's token limit."""
+    tasks = manager.load(list(evaluate.tasks))["tasks"]
+    for task in tasks.values():
+        task.set_config("generation_kwargs", {"max_gen_toks": evaluate.max_new_tokens}, update=True)
+    return tasks
+
+
+def score(model: LM, tasks: dict[str, Task]) -> dict[str, list[dict[str, Any]]]:
+    """Run lm-eval on the tasks, with chat template; returns its logged samples by task.
+
+    Not by ``simple_evaluate``, which lists all installed packages after every checkpoint (1.5 s); the manifest does.
+    """
+    return lm_eval.evaluate(model, tasks, apply_chat_template=True, bootstrap_iters=0, log_samples=True)["samples"]
+
+
+def summarise(samples: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return one entry a checkpoint and task: n, accuracy, truncated share, mean tokens of a response."""
+    scores = []
+    for (checkpoint, task), rows in samples.groupby(["checkpoint", "task"], sort=False):
+        scores.append(
+            {
+                "checkpoint": checkpoint,
+                "step": None if checkpoint == FINAL else int(checkpoint.removeprefix("step-")),
+                "task": task,
+                "n": len(rows),
+                "accuracy": float(rows["correct"].mean()),
+                "strict": float(rows["strict"].mean()),
+                "truncated": float(rows["truncated"].mean()),
+                "mean_tokens": float(rows["tokens"].mean()),
+            }
+        )
+    return scores
+
+
+def _row(sample: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    (graded,) = sample["filtered_resps"]
+    return {
+        "id": sample["doc"]["id"],
+        "doc_hash": sample["doc_hash"],
+        "correct": bool(sample["exact"]),
+        "strict": bool(sample.get("strict", sample["exact"])),
+        "answer": graded[0]["answer"],
+        "reason": graded[0]["reason"],
+        "completion": completion.text,
+        "tokens": len(completion.ids),
+        "truncated": completion.truncated,
+    }
+
+
+def _sampling(given: list[dict[str, Any]]) -> Sampling:
+    """How to decode, from the tasks' ``generation_kwargs``: explicit, and the same for all."""
+    first, *others = given
+    wrong = [name for name, value in FIXED.items() if first.get(name) != value]
+    if wrong or any(other != first for other in others):
+        raise UserError(
+            f"configs/tasks: generation_kwargs.{(wrong or ['max_gen_toks'])[0]} must be the same for all tasks "
+            f"evaluated together, with {FIXED}; see configs/tasks/records."
+        )
+    truncation = {"top_p": first["top_p"], "top_k": first["top_k"]}
+    return Sampling(temperature=first["temperature"], max_new_tokens=first["max_gen_toks"], **truncation)
+
+
+def _progress(context: Context, number: int, folders: int, questions: int) -> Callable[[int, int], None]:
+    return lambda done, _: context.progress(number * questions + done, folders * questions, "answer")
+
+
+STAGE = Stage("evaluate", 1, EvaluateSpec, {"run": "the run to evaluate", "data": "folder of make_data"}, run)
+
+if __name__ == "__main__":
+    sys.exit(stage_main(STAGE))
