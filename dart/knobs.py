@@ -61,6 +61,8 @@ def join(config: Config, statuses: Mapping[str, Status]) -> list[Knob]:
     """Return every value of ``config`` with its status, in the configuration's order."""
     found = []
     for key in keys():
+        if key not in statuses:
+            raise UserError(f"{PATH} says nothing of {key}; add its status (stated, inferred or assumed) and why.")
         status = statuses[key]
         values = _values(config.model_dump(mode="json"), key.split("."))
         found += [Knob(name, value, status.status, status.why) for name, value in values]

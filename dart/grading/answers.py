@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-# The rest of the sentence, or the number alone when a calculation follows it ("#### 9 22 / 2 = 11.").
+# The number alone when a calculation follows it ("#### 9 22 / 2 = 11."), else the rest of the sentence.
 HASHES = re.compile(
-    r"####[ \t:]*(?P<value>[-+]?\$?[0-9](?:[0-9,.]*[0-9])?(?=[ \t]+[0-9(])|[^\n#]*?[^\s#])"
-    r"(?=[ \t]+[0-9(]|\.(?:\s|$)|[ \t]*(?:\n|#|$))"
+    r"####[ \t:]*(?P<value>[-+]?\$?[0-9](?:[0-9,.]*[0-9])?(?=[ \t]+[0-9(][^\n#]*=)"
+    r"|[^\n#]*?[^\s#](?=\.(?:\s|$)|[ \t]*(?:\n|#|$)))"
 )
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 SAID = re.compile(

@@ -91,7 +91,7 @@ def isolation() -> str:
 
 
 def _ask(request: dict, seconds: float) -> dict:
-    # As isolated as `python -I -S`; -I itself would ignore the hash seed, and the order of a set must not decide a test.
+    # As isolated as `python -I -S`; -I would ignore the hash seed, and the order of a set must not decide a test.
     command = [sys.executable, "-s", "-S", "-P", "-X", "utf8", str(SERVER)]
     with (
         tempfile.TemporaryDirectory() as empty,

@@ -58,7 +58,7 @@ def lazy(problem: Problem, way: str, rng: random.Random) -> str:
         case "answer_only":
             return end
         case "answer_first":
-            return f"{end} {body}"
+            return f"{end}. {body}"  # the stop keeps the answer apart from a number that follows
         case "repeated":
             sentence = body.split(". ")[-1].removesuffix(".") + "."
             return " ".join([sentence] * rng.randint(4, 8)) + f" {end}"
