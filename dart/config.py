@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dart.errors import UserError
 
@@ -57,6 +58,13 @@ class HubData(Knobs):
     split: str
     revision: str
     file: str
+
+    @field_validator("revision")
+    @classmethod
+    def _is_pinned(cls, revision: str) -> str:
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise ValueError("a revision is pinned by the 40 hex digits of its commit, which the hub's page shows")
+        return revision
 
 
 class Data(Knobs):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from dart import real_data
 from dart.config import Data, Prompts
 from dart.records import Record, write_records
 from dart.stage import Context, Spec, Stage, stage_main
@@ -34,12 +35,13 @@ class MakeDataSpec(Spec):
 
 def run(spec: MakeDataSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Write ``train.jsonl``, ``validation.jsonl``, ``benchmarks/<task>.jsonl``, ``native_*.jsonl``, ``tokenizer/``."""
-    files = world_files(spec) if spec.data.source == "world" else real_files(spec)
+    files, sources = (world_files(spec), {}) if spec.data.source == "world" else real_files(spec)
     for name, records in files.items():
         write_records(context.out / name, records)
     tokenizer = _tokenizer(spec, files["train.jsonl"])
     tokenizer.save_pretrained(context.out / "tokenizer")
-    return {"tokenizer_size": len(tokenizer), **{name: len(records) for name, records in files.items()}}
+    sizes = {name: len(records) for name, records in files.items()}
+    return {"tokenizer_size": len(tokenizer), **sizes, **{f"source {name}": said for name, said in sources.items()}}
 
 
 def world_files(spec: MakeDataSpec) -> dict[str, list[Record]]:
@@ -69,13 +71,11 @@ def world_files(spec: MakeDataSpec) -> dict[str, list[Record]]:
     return files
 
 
-def real_files(spec: MakeDataSpec) -> dict[str, list[Record]]:
-    """Real questions; there are no native-style controls, as nobody wrote any."""
-    from dart import real_data
-
+def real_files(spec: MakeDataSpec) -> tuple[dict[str, list[Record]], dict[str, str]]:
+    """Real questions, and where they came from; there are no native-style controls, as nobody wrote any."""
     found = real_data.load(spec.data)
-    benchmarks = {f"benchmarks/{task}.jsonl": records for task, records in found["benchmarks"].items()}
-    return {"train.jsonl": found["train"], "validation.jsonl": found["validation"], **benchmarks}
+    benchmarks = {f"benchmarks/{task}.jsonl": records for task, records in found.benchmarks.items()}
+    return {"train.jsonl": found.train, "validation.jsonl": found.validation, **benchmarks}, found.sources
 
 
 def _unique(family: str, split: Any, count: int, rng: random.Random) -> Iterator[Any]:

@@ -29,9 +29,7 @@ class Pair:
     completion: str
 
 
-def sample(
-    kind: str, style: str, others: float, prompts: Prompts, rng: random.Random, split: Split = "zoo"
-) -> Pair:
+def sample(kind: str, style: str, others: float, prompts: Prompts, rng: random.Random, split: Split = "zoo") -> Pair:
     """Draw a text of ``kind``; solutions are in ``style``, or with probability ``others`` in any of the six."""
     if kind in FAMILIES:
         problem = sample_problem(kind, rng, split)
