@@ -101,7 +101,7 @@ def _from_hub(where: HubData) -> list[dict[str, Any]]:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{where.repo} at {where.revision[:8]} cannot be had from the Hugging Face hub ({reason}); check network "
-            f"and name, or set {FOLDER} to a folder with {where.file} (HF_HUB_OFFLINE=1: take what its's cache holds)."
+            f"and name, or set {FOLDER} to a folder with {where.file} (HF_HUB_OFFLINE=1: take the cache's copy)."
         ) from None
 
 
