@@ -179,7 +179,12 @@ rule report:
             rules.figure_example.output,
             rules.figure_mismatch.output,
         ],
-        scripts=["analysis/report.py", "analysis/findings.py"],
+        scripts=[
+            "analysis/report.py",
+            "analysis/findings.py",
+            "analysis/templates/report.html.j2",
+            "analysis/templates/report.css",
+        ],
         config=rules.configuration.output.json,
         knobs="configs/knobs.yaml",
         manifests=EVERYTHING,
