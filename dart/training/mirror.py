@@ -22,6 +22,7 @@ def wandb_run(context: Context, config: Mapping[str, Any]) -> Iterator[wandb.Run
     Statistics, console capture and copies of the code are off: they took most of the start-up time, which a study of
     many short trainings pays each time, and the manifest records what they would.
     """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # reports about wandb itself, sent even when offline
     name = "-".join([context.name, *map(str, context.labels.values())])
     with wandb.init(
         project=os.environ.get("WANDB_PROJECT", "dart"),
