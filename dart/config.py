@@ -305,7 +305,7 @@ def _sentence(model: type[Knobs], error: ValidationError, source: str) -> str:
         return f"{source}: {place} is not a known key; {hint}"
     if first["type"] == "missing":
         return f"{source}: {place} is missing; set it (configs/base.yaml shows how)."
-    return f"{source}: {place} = {first['input']!r} is not allowed: {first['msg']}."
+    return f"{source}: {place} = {first['input']!r} is not allowed: {first['msg'].removeprefix('Value error, ')}."
 
 
 def _field_names(model: type[BaseModel]) -> set[str]:

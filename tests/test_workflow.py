@@ -105,24 +105,50 @@ def test_a_changed_value_reruns_what_it_affects(smoke):
     assert not {"make_data", "train_zoo", "train_mapper", "adapt_data", "train_sft"} & set(jobs)
 
 
+REHEARSAL = SCALES["rehearsal"]
 BAD = {
     "unknown key": (["--config", "learning_rat=1"], "learning_rat is not a known key; did you mean learning_rate?"),
     "wrong value": (["--config", "seeds=many"], "The configuration: seeds = 'many' is not allowed"),
     "unknown model": (["--config", "targets=[oak]"], "targets: oak names the model 'oak', which zoo.models lacks"),
     "unknown run": (["{root}/nano/runs/ash-drat-s1/manifest.json"], "nano/runs/ash-drat-s1; the nearest is"),
+    "unpinned revision": (
+        [*REHEARSAL, "--config", "data={train: {revision: main}}"],
+        "data.train.revision = 'main' is not allowed: a revision is pinned by the 40 hex digits",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case):
     words, sentence = BAD[case]
-    words = [word.format(root=tmp_path) for word in words]
-    extra = words[1:] if words[0] == "--config" else []
+    words = [word.format(root=tmp_path) if word.startswith("{root}") else word for word in words]
+    split = words.index("--config") if "--config" in words else len(words)
     started = time.monotonic()
-    done = snakemake(tmp_path, *([] if extra else [words[0]]), config=extra)
+    done = snakemake(tmp_path, *words[:split], config=words[split + 1 :])
     assert done.returncode != 0 and sentence in done.stdout, done.stdout
     assert "Traceback" not in done.stdout and time.monotonic() - started < 30
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [
+        ("{root}/nowhere", "DART_DATA names {root}/nowhere, which is no folder"),
+        ("{root}", "DART_DATA names {root}, which lacks gsm8k_train.jsonl"),
+        ("", "openai/gsm8k at e53f0488 cannot be had from the Hugging Face hub"),
+    ],
+)
+def test_missing_data_is_told_at_once(tmp_path, folder, sentence):
+    done = snakemake(
+        tmp_path / "results",
+        *REHEARSAL,
+        DART_DATA=folder.format(root=tmp_path),
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path),
+    )
+    told = [line for line in done.stdout.splitlines() if line.startswith("make_data: ")]
+    assert done.returncode != 0 and told and sentence.format(root=tmp_path) in told[0], done.stdout
+    assert not list((tmp_path / "results").rglob("manifest.json"))
 
 
 def test_a_failing_stage_is_told_in_its_own_words_and_loses_nothing(tmp_path):
