@@ -62,6 +62,9 @@ def normal_form(value: str) -> str:
     """Strip currency, thousands separators, units, emphasis and LaTeX noise: ``$1,000.0`` and ``1000`` are equal."""
     text = value.strip().strip("*").replace("\u2212", "-").replace("{,}", ",")
     text = TEXT_COMMAND.sub(r" \1", LATEX_NOISE.sub("", text)).strip().rstrip(".").strip("*` ")
+    boxes = _by_box(text)
+    if boxes and (boxes[0].start, boxes[0].end) == (0, len(text)):  # "#### \\boxed{5}"
+        return normal_form(boxes[0].value)
     text = re.sub(r"^([-+]?)[\u20ac\u00a3]\s*", r"\1", text)
     number = NUMBER.fullmatch(text)
     if number is None:
