@@ -35,7 +35,8 @@ from dart.tasks import benchmark, check_tasks, task_manager
 from dart.training.loading import load_model, load_tokenizer, parameters
 
 FINAL = "model"
-FIXED = {"until": [], "do_sample": False, "repetition_penalty": 1.0}  # what the tasks' YAML files must say
+# What the tasks' YAML files must say, and nothing else: greedy decoding up to the turn end.
+FIXED = {"until": [], "do_sample": False, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 
 
 class EvaluateSpec(Spec):
@@ -186,15 +187,15 @@ def _row(sample: dict[str, Any], completion: Completion) -> dict[str, Any]:
 
 def _sampling(given: list[dict[str, Any]]) -> Sampling:
     """How to decode, from the tasks' ``generation_kwargs``: explicit, and the same for all."""
-    first, *others = given
-    wrong = [name for name, value in FIXED.items() if first.get(name) != value]
-    if wrong or any(other != first for other in others):
+    tokens = given[0]["max_gen_toks"]
+    wanted = FIXED | {"max_gen_toks": tokens}
+    wrong = sorted(name for one in given for name in {*one, *wanted} if one.get(name) != wanted.get(name))
+    if wrong:
         raise UserError(
-            f"configs/tasks: generation_kwargs.{(wrong or ['max_gen_toks'])[0]} must be the same for all tasks "
-            f"evaluated together, with {FIXED}; see configs/tasks/records."
+            f"configs/tasks: generation_kwargs.{wrong[0]} must be the same for all tasks evaluated together, with "
+            f"{FIXED} and nothing else; see configs/tasks/records."
         )
-    truncation = {"top_p": first["top_p"], "top_k": first["top_k"]}
-    return Sampling(temperature=first["temperature"], max_new_tokens=first["max_gen_toks"], **truncation)
+    return Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=tokens)
 
 
 def _progress(context: Context, number: int, folders: int, questions: int) -> Callable[[int, int], None]:
