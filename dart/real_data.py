@@ -42,7 +42,7 @@ class RealData:
 def load(data: Data) -> RealData:
     """Return the first ``train_size`` training questions in an order drawn by ``seed``, then the validation ones.
 
-    A training question that is also in a benchmark is left out.
+    A training question that is also in a benchmark, or that came before, is left out.
 
     Raises
     ------
@@ -58,10 +58,14 @@ def load(data: Data) -> RealData:
         for task, (rows, source) in found.items()
         if task != "train"
     }
+    empty = [source for rows, source in found.values() if not rows]
+    if empty:
+        raise UserError(f"{empty[0]} has no rows; fetch it again.")
     rows, source = found["train"]
     tested = {record.question for records in benchmarks.values() for record in records}
     records = [_record(f"train-{i:05d}", row, source) for i, row in enumerate(rows)]
-    pool = [record for record in records if record.question not in tested]
+    pool = list({record.question: record for record in reversed(records) if record.question not in tested}.values())
+    pool.reverse()
     random.Random(data.seed).shuffle(pool)
     needed = data.train_size + data.validation_size
     if len(pool) < needed:
@@ -112,7 +116,7 @@ def _check_network(where: HubData) -> None:
 
 
 def _record(record_id: str, row: dict[str, Any], source: str) -> Record:
-    missing = [name for name in ("question", "answer") if not isinstance(row.get(name), str)]
+    missing = [n for n in ("question", "answer") if not isinstance(row, dict) or not isinstance(row.get(n), str)]
     if missing:
         raise UserError(f"{source}: the row of {record_id} has no text {missing[0]!r}; this is no data set like GSM8K.")
     cot = CALCULATOR.sub("", row["answer"]).strip()
