@@ -71,7 +71,7 @@ def _examples(spec: TrainZooSpec, tokenizer: Any) -> Iterator[Any]:
     from dart.world import texts
 
     rng = random.Random(f"zoo {spec.seed}")
-    kinds, weights = list(spec.mixture), list(spec.mixture.values())
+    kinds, weights = zip(*sorted(spec.mixture.items()), strict=True)  # the order of keys must not matter
     for _ in range(spec.steps * spec.batch_size):
         pair = texts.sample(rng.choices(kinds, weights)[0], spec.style, spec.others, spec.prompts, rng)
         yield Example(*_ids(tokenizer, pair.prompt, pair.completion))
