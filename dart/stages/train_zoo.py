@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
+from dart import chat
 from dart.config import Architecture, NonNegative, Prompts, Share
 from dart.stage import Context, Spec, Stage, stage_main
+from dart.training.loading import load_model, load_tokenizer, parameters, save_model
+from dart.training.supervised import Example, Settings, fine_tune
+from dart.world import texts
+from dart.zoo_model import build_model
 
 
 class TrainZooSpec(Spec):
@@ -38,10 +45,6 @@ class TrainZooSpec(Spec):
 
 def run(spec: TrainZooSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Write ``model/``: a Hugging Face folder with its tokenizer."""
-    from dart.training.loading import load_model, load_tokenizer, parameters, save_model
-    from dart.training.supervised import Settings, fine_tune
-    from dart.zoo_model import build_model
-
     tokenizer = load_tokenizer(inputs["data"] / "tokenizer")
     start = inputs.get("start")
     model = load_model(start / "model") if start else build_model(spec.architecture, tokenizer, spec.seed)
@@ -65,11 +68,8 @@ def run(spec: TrainZooSpec, inputs: dict[str, Path], context: Context) -> dict[s
     return result
 
 
-def _examples(spec: TrainZooSpec, tokenizer: Any) -> Iterator[Any]:
+def _examples(spec: TrainZooSpec, tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
     """Draw ``steps`` x ``batch_size`` texts of the mixture."""
-    from dart.training.supervised import Example
-    from dart.world import texts
-
     rng = random.Random(f"zoo {spec.seed}")
     kinds, weights = zip(*sorted(spec.mixture.items()), strict=True)  # the order of keys must not matter
     for _ in range(spec.steps * spec.batch_size):
@@ -77,9 +77,7 @@ def _examples(spec: TrainZooSpec, tokenizer: Any) -> Iterator[Any]:
         yield Example(*_ids(tokenizer, pair.prompt, pair.completion))
 
 
-def _ids(tokenizer: Any, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-    from dart import chat
-
+def _ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> tuple[list[int], list[int]]:
     messages = [{"role": "user", "content": prompt}]
     return chat.prompt_ids(tokenizer, messages), chat.completion_ids(tokenizer, messages, completion)
 
