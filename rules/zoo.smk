@@ -8,7 +8,7 @@ rule train_zoo:
         f"{ROOT}/logs/train_zoo/{{run}}.log",
     wildcard_constraints:
         run=ids("train_zoo"),
-    priority: 90
+    priority: lambda wildcards: 90 if wildcards.run in CONFIG.targets else 91  # all targets wait for the others
     conda:
         "../envs/dart.yaml"
     threads: 1
