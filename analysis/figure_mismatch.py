@@ -19,6 +19,7 @@ from analysis.study import Run, of_stage, read_runs
 from dart.errors import UserError
 
 NAME = "figure_mismatch"
+SHOWN = 0.995  # share of each kind of text that lies on the axis, at least
 TEXTS = (
     ("original", "original CoT", style.ORANGE, "////"),
     ("sampled", "all sampled rewrites", style.SKY, ""),
@@ -54,17 +55,24 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(perplexity=np.exp(-grouped.mean()), texts=grouped.size()).reset_index()
 
 
+def axis_start(table: pd.DataFrame) -> float:
+    """Return where the axis starts: a few broken rewrites, far below all others, would squeeze the rest into a line."""
+    return float(table.groupby(["target", "text"])["logprob"].quantile(1 - SHOWN).min())
+
+
 def draw(table: pd.DataFrame, targets: Sequence[str]) -> Figure:
     """Draw one row a target, a violin and the middle half for each kind of text."""
     figure, axes = style.new_figure(len(targets), 1, 0.7 + 1.75 * len(targets), sharex=True)
+    start = axis_start(table)
     for (ax,), target in zip(axes, targets, strict=True):
         for place, (text, _, color, hatch) in enumerate(TEXTS):
             values = table[(table["target"] == target) & (table["text"] == text)]["logprob"].to_numpy()
             if not len(values):  # no rewrite was valid, so that the originals were kept or dropped
                 ax.text(0.02, -place, "none", transform=ax.get_yaxis_transform(), va="center", color=style.MUTED)
                 continue
-            if len(np.unique(values)) > 1:
-                parts: Any = ax.violinplot(values, [-place], orientation="horizontal", widths=0.85, showextrema=False)
+            visible = values[values >= start]
+            if len(np.unique(visible)) > 1:
+                parts: Any = ax.violinplot(visible, [-place], orientation="horizontal", widths=0.85, showextrema=False)
                 parts["bodies"][0].set(facecolor=color, edgecolor=color, alpha=0.35, hatch=hatch)
             low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
             ax.plot([low, high], [-place] * 2, color=color, linewidth=5, solid_capstyle="round")
@@ -80,6 +88,11 @@ def draw(table: pd.DataFrame, targets: Sequence[str]) -> Figure:
     return figure
 
 
+def _left_out(table: pd.DataFrame) -> str:
+    share = (table["logprob"] < axis_start(table)).mean()
+    return f"Left of the axis: {share:.2%} of the texts, down to {table['logprob'].min():.1f}." if share else ""
+
+
 def describe(table: pd.DataFrame, targets: Sequence[str]) -> tuple[str, str]:
     """Return caption and text alternative, with the medians and perplexities."""
     found = summary(table).set_index(["target", "text"])
@@ -89,8 +102,9 @@ def describe(table: pd.DataFrame, targets: Sequence[str]) -> tuple[str, str]:
         told.append(f"{target}: perplexity {words['original']} on original and {words['adapted']} on adapted CoT")
     caption = (
         "How likely each target finds the text that it would be trained on, given the question only, before any "
-        f"training ({'; '.join(told)}). Violins: all demonstrations and seeds; bars: middle half; dots: median."
-    )
+        f"training ({'; '.join(told)}). Violins: all demonstrations and seeds; bars: middle half; dots: median. "
+        f"{_left_out(table)}"
+    ).strip()
     alt = "Violin plots of the target's mean log-probability per token by kind of text. " + "; ".join(told) + "."
     return caption, alt
 

@@ -274,3 +274,13 @@ def test_commands_write_the_same_bytes_twice(module, study, tmp_path, monkeypatc
         assert image.width == round(style.WIDTH * 200)
     words = json.loads((tmp_path / f"one/{module.NAME}.json").read_text())
     assert all(len(words[key]) > 10 for key in ("title", "caption", "alt"))
+
+
+def test_a_broken_rewrite_does_not_stretch_the_axis(runs):
+    table = pd.concat([figure_mismatch.likelihoods(runs)] * 100)
+    start = figure_mismatch.axis_start(table)
+    broken = pd.concat([table, table.iloc[:1].assign(logprob=-50.0)])
+    assert figure_mismatch.axis_start(broken) == pytest.approx(start, abs=0.1)
+    ax = figure_mismatch.draw(broken, ("ash", "birch")).axes[-1]
+    assert ax.get_xlim()[0] > start - 1
+    assert "down to -50.0" in figure_mismatch.describe(broken, ("ash", "birch"))[0]
