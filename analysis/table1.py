@@ -68,26 +68,27 @@ def note(view: View) -> str:
     )
 
 
-def render(table: pd.DataFrame, gaps: pd.DataFrame, view: View) -> str:
+def render(table: pd.DataFrame, gaps: pd.DataFrame, view: View, title: str = "Table 1: accuracy by benchmark") -> str:
     """Return both tables as Markdown, target by target."""
     tasks = [*view.tasks, statistics.AVERAGE]
-    parts = [f"# Table 1: accuracy by benchmark ({view.scale})\n", note(view) + "\n"]
+    parts = [f"# {title} ({view.scale})\n", note(view) + "\n"]
     for target in view.targets:
         parts.append(f"## Target {target}\n")
         mine = table[table["target"] == target].set_index(["arm", "task"])
-        lines = [[view.titles[arm], *[_cell(mine.loc[(arm, task)], "") for task in tasks]] for arm in view.arms]
+        lines = [[view.titles[arm], *[interval(mine.loc[(arm, task)], "") for task in tasks]] for arm in view.arms]
         parts.append(files.markdown(["Arm", *tasks], lines))
         if view.comparisons:
             mine = gaps[gaps["target"] == target].set_index(["arm", "reference", "task"])
             lines = [
-                [f"{arm} - {other}", *[_cell(mine.loc[(arm, other, task)], "+") for task in tasks]]
+                [f"{arm} - {other}", *[interval(mine.loc[(arm, other, task)], "+") for task in tasks]]
                 for arm, other in view.comparisons
             ]
             parts.append(files.markdown(["Difference", *tasks], lines))
     return "\n".join(parts)
 
 
-def _cell(row: pd.Series, sign: str) -> str:
+def interval(row: pd.Series, sign: str) -> str:
+    """Return mean, low and high of a row as text; ``sign`` is ``+`` for differences, else empty."""
     mean, low, high = (np.round(row[name], 1) + 0.0 for name in VALUES)  # + 0.0 turns -0.0 into 0.0
     return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 

@@ -231,11 +231,16 @@ class Evaluate(Knobs):
 
 
 class Arm(Knobs):
-    """A row of the tables: how a trained model is made out of a target."""
+    """A row of the tables: how a trained model is made out of a target.
+
+    ``knobs`` is an overlay on the configuration for this arm alone: an ablation is an arm like another with knobs
+    changed. It may change how the mapper is trained, how data are adapted and how the target is trained.
+    """
 
     title: str
     trainer: Literal["none", "sft", "rl"]
     data: Literal["none", "original", "native", "adapted", "questions"]
+    knobs: dict[Literal["mapper", "adapt", "sft", "rl"], dict[str, Any]] = {}
 
 
 class Analysis(Knobs):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dart.config import Config, load
+from dart.config import Config, load, merge, parse
 from dart.errors import UserError
 
 DATA = "data"
@@ -54,12 +54,44 @@ def table(config: Config) -> tuple[Run, ...]:
     """Every run that the configuration can make, those of arms outside ``main_arms`` included."""
     _check(config)
     runs: list[Run] = [_make_data(config), *_train_zoo(config), _generate_cot(config)]
+    own = {arm: _own_config(config, arm) for arm in config.arms}
     for target in config.targets:
-        for seed in config.seeds:
-            runs += [_train_mapper(config, target, seed), _adapt_data(config, target, seed)]
-        for arm in config.arms:
-            runs += _arm_runs(config, target, arm)
+        adapted = _Adapted(config, target)
+        trained = [run for arm in config.arms for run in _arm_runs(own[arm], target, arm, adapted)]
+        runs += [*adapted.runs, *trained]
     return tuple(runs)
+
+
+def _own_config(config: Config, arm: str) -> Config:
+    """The configuration with the arm's own knobs laid over it."""
+    knobs = config.arms[arm].knobs
+    return parse(Config, merge(_dump(config), knobs), f"arms.{arm}.knobs") if knobs else config
+
+
+class _Adapted:
+    """Mapper RL and rewriting for one target: made when an arm first asks, shared by all arms of equal knobs.
+
+    Runs with the configuration's own knobs are named after target and seed; others after the arm that asks first, too.
+    """
+
+    def __init__(self, config: Config, target: str) -> None:
+        self.config = config
+        self.target = target
+        self.runs: list[Run] = []
+
+    def folder(self, own: Config, arm: str, seed: int) -> str:
+        """Return the folder of the adapted demonstrations of an arm."""
+        name = {False: f"{self.target}-s{seed}", True: f"{self.target}-{arm}-s{seed}"}
+        mapper = self._shared(_train_mapper(own, self.target, seed, name[own.mapper != self.config.mapper]))
+        changed = (own.mapper, own.adapt) != (self.config.mapper, self.config.adapt)
+        return self._shared(_adapt_data(own, self.target, seed, name[changed], mapper)).folder
+
+    def _shared(self, run: Run) -> Run:
+        for other in self.runs:
+            if (other.stage, other.spec, other.inputs) == (run.stage, run.spec, run.inputs):
+                return other
+        self.runs.append(run)
+        return run
 
 
 def find(runs: Iterable[Run], stage: str, run_id: str = "") -> Run:
@@ -138,10 +170,6 @@ def _model(name: str) -> str:
     return f"models/{name}"
 
 
-def _mapper_id(target: str, seed: int) -> str:
-    return f"{target}-s{seed}"
-
-
 def _make_data(config: Config) -> Run:
     models = config.zoo.models
     spec = {
@@ -171,16 +199,14 @@ def _generate_cot(config: Config) -> Run:
     return Run("generate_cot", "", COT, spec, {"data": DATA} | asked)
 
 
-def _train_mapper(config: Config, target: str, seed: int) -> Run:
-    run_id = _mapper_id(target, seed)
+def _train_mapper(config: Config, target: str, seed: int, run_id: str) -> Run:
     labels = {"target": target, "seed": seed}
     spec = {"labels": labels, "seed": seed, "prompts": _dump(config.prompts), "mapper": _dump(config.mapper)}
     inputs = {"cot": COT, "mapper": _model(config.mapper.start), "target": _model(target)}
     return Run("train_mapper", run_id, f"mapper/{run_id}", spec, inputs)
 
 
-def _adapt_data(config: Config, target: str, seed: int) -> Run:
-    run_id = _mapper_id(target, seed)
+def _adapt_data(config: Config, target: str, seed: int, run_id: str, mapper: Run) -> Run:
     spec = {
         "labels": {"target": target, "seed": seed},
         "seed": seed,
@@ -189,11 +215,11 @@ def _adapt_data(config: Config, target: str, seed: int) -> Run:
         "reward": _dump(config.mapper.reward),
         "scoring_batch": config.mapper.scoring_batch,
     }
-    inputs = {"cot": COT, "mapper": f"mapper/{run_id}", "target": _model(target)}
+    inputs = {"cot": COT, "mapper": mapper.folder, "target": _model(target)}
     return Run("adapt_data", run_id, f"adapted/{run_id}", spec, inputs)
 
 
-def _arm_runs(config: Config, target: str, name: str) -> Iterator[Run]:
+def _arm_runs(config: Config, target: str, name: str, adapted: _Adapted) -> Iterator[Run]:
     arm = config.arms[name]
     if arm.data == "native" and config.data.source != "world":
         return  # only the world knows how a target would have put it
@@ -203,22 +229,16 @@ def _arm_runs(config: Config, target: str, name: str) -> Iterator[Run]:
     for seed in config.seeds:
         run_id = f"{target}-{name}-s{seed}"
         labels = {"arm": name, "target": target, "seed": seed}
-        folder, file = _training_data(arm.data, target, seed)
+        folder, file = COT, "demonstrations.jsonl"
+        if arm.data == "adapted":
+            folder = adapted.folder(config, name, seed)
+        elif arm.data == "native":
+            folder, file = DATA, f"native_{target}.jsonl"
         spec = {"labels": labels, "seed": seed, "prompts": _dump(config.prompts)}
         spec |= {"sft": _dump(config.sft), "file": file} if arm.trainer == "sft" else {"rl": _dump(config.rl)}
         inputs = {"model": _model(target), "data": folder}
         yield Run(f"train_{arm.trainer}", run_id, f"runs/{run_id}", spec, inputs, name)
         yield _evaluate(config, run_id, labels, f"runs/{run_id}")
-
-
-def _training_data(data: str, target: str, seed: int) -> tuple[str, str]:
-    """Folder and file that an arm's ``data`` stands for."""
-    return {
-        "original": (COT, "demonstrations.jsonl"),
-        "questions": (COT, "demonstrations.jsonl"),
-        "adapted": (f"adapted/{_mapper_id(target, seed)}", "demonstrations.jsonl"),
-        "native": (DATA, f"native_{target}.jsonl"),
-    }[data]
 
 
 def _evaluate(config: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:

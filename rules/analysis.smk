@@ -1,12 +1,13 @@
 # Tables and figures out of manifests, metrics and samples; each rule runs the script of its name.
 VIEW = json.dumps(view_of(CONFIG).model_dump(mode="json"))
 EVALUATED = runs.select(TABLE, ["evaluate"], CONFIG.main_arms)
-EVERYTHING = manifests(runs.with_inputs(TABLE, EVALUATED))
+MAIN = runs.with_inputs(TABLE, EVALUATED)
+EVERYTHING = manifests(MAIN)
 SCORES = manifests(EVALUATED)
-MAPPERS = manifests(runs.select(TABLE, ["train_mapper"]))
-ADAPTED = manifests(runs.select(TABLE, ["adapt_data"]))
-COT = manifests(runs.select(TABLE, ["generate_cot"]))
-CONTROLS = manifests(runs.select(TABLE, ["evaluate"], [arm for arm in CONFIG.arms if arm not in CONFIG.main_arms]))
+MAPPERS = manifests(runs.select(MAIN, ["train_mapper"]))
+ADAPTED = manifests(runs.select(MAIN, ["adapt_data"]))
+COT = manifests(runs.select(MAIN, ["generate_cot"]))
+ARMS = [arm for arm in CONFIG.arms if runs.select(TABLE, ["evaluate"], [arm])]
 
 
 # Table 1: accuracy of every arm on every benchmark, by target.
@@ -209,7 +210,42 @@ rule report:
         " --manifests {input.manifests}"
 
 
-# Arms outside the main table, such as the oracle that trains on native-style CoT.
+# One arm beside the main ones, as a table that is printed as well.
+rule compare:
+    input:
+        scripts=["analysis/compare.py", "analysis/table1.py"],
+        manifests=lambda wildcards: manifests(runs.select(TABLE, ["evaluate"], beside(wildcards.arm))),
+    output:
+        csv=f"{ROOT}/tables/arms/{{arm}}.csv",
+        differences=f"{ROOT}/tables/arms/{{arm}}_differences.csv",
+        markdown=f"{ROOT}/tables/arms/{{arm}}.md",
+    log:
+        f"{ROOT}/logs/compare/{{arm}}.log",
+    wildcard_constraints:
+        arm="|".join(ARMS),
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        view=lambda wildcards: view_of_arm(wildcards.arm),
+    shell:
+        "start {log} analysis.compare --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
+
+
+# `snakemake arm_NAME` for every arm.
+for arm in ARMS:
+
+    rule:
+        name:
+            f"arm_{arm}"
+        input:
+            f"{ROOT}/tables/arms/{arm}.md",
+
+
+# Every arm outside the main table: the oracle that trains on native-style CoT, the ablations.
 rule controls:
     input:
-        CONTROLS,
+        expand(f"{ROOT}/tables/arms/{{arm}}.md", arm=[arm for arm in ARMS if arm not in CONFIG.main_arms]),

@@ -47,6 +47,17 @@ def manifests(selected):
     return [f"{ROOT}/{run.folder}/manifest.json" for run in selected]
 
 
+def beside(arm):
+    """The main arms and, last, the one that is compared with them."""
+    return [*(name for name in CONFIG.main_arms if name != arm), arm]
+
+
+def view_of_arm(arm):
+    """The analysis's view of these arms: differences of this one from every other, as inline JSON."""
+    pairs = [(arm, other) for other in beside(arm)[:-1]]
+    return view_of(CONFIG, beside(arm)).model_copy(update={"comparisons": pairs}).model_dump_json()
+
+
 def inputs(stage):
     """Input function: the manifests that a run of the stage reads, by input name."""
     return lambda wildcards: {

@@ -61,6 +61,42 @@ def test_an_arm_is_a_row_of_yaml():
     assert mine.spec["seed"] == 2 and mine.spec["labels"] == {"arm": "mine", "target": "birch", "seed": 2}
 
 
+def arm(**knobs):
+    return {"title": "Mine", "trainer": "sft", "data": "adapted", "knobs": knobs}
+
+
+def test_an_ablation_changes_its_own_runs_and_shares_the_rest():
+    before = runs.table(config("nano"))
+    table = runs.table(changed("nano", arms={"mine": arm(adapt={"samples": 2}, sft={"epochs": 1})}))
+    added = {run.folder: run for run in table if run.folder not in {other.folder for other in before}}
+    kinds = ("adapted/{}-mine-s{}", "runs/{}-mine-s{}", "scores/{}-mine-s{}")
+    assert set(added) == {kind.format(t, seed) for kind in kinds for t in ("ash", "birch") for seed in (1, 2, 3)}
+    assert set(before) <= set(table), "no other arm's run has changed"
+    mine = added["adapted/ash-mine-s2"]
+    assert mine.spec["adapt"]["samples"] == 2 and mine.inputs["mapper"] == "mapper/ash-s2"
+    assert added["runs/ash-mine-s2"].inputs["data"] == "adapted/ash-mine-s2"
+    assert added["runs/ash-mine-s2"].spec["sft"]["epochs"] == 1
+
+
+def test_arms_of_equal_knobs_share_their_mapper():
+    gate = {"reward": {"gate": "additive"}}
+    arms = {"one": arm(mapper=gate), "two": arm(mapper=gate, sft={"epochs": 1}), "three": arm(sft={"epochs": 1})}
+    table = runs.table(changed("nano", arms=arms))
+    data = {name: runs.find(table, "train_sft", f"ash-{name}-s1").inputs["data"] for name in arms}
+    shared = runs.find(table, "train_sft", "ash-additive_gate-s1").inputs["data"]
+    assert data == {"one": shared, "two": shared, "three": "adapted/ash-s1"}
+    assert runs.find(table, "train_mapper", "ash-additive_gate-s1").spec["mapper"]["reward"]["gate"] == "additive"
+
+
+def test_an_arm_s_knobs_are_checked_like_the_configuration():
+    with pytest.raises(
+        UserError, match=r"arms\.mine\.knobs: mapper\.reward\.gat is not a known key; did you mean gate"
+    ):
+        runs.table(changed("nano", arms={"mine": arm(mapper={"reward": {"gat": "none"}})}))
+    with pytest.raises(UserError, match=r"arms\.mine\.knobs\.data"):  # shared by all arms
+        changed("nano", arms={"mine": arm(data={"train_size": 3})})
+
+
 def test_with_inputs_reaches_the_data():
     table = runs.table(config("nano"))
     upstream = runs.with_inputs(table, [runs.find(table, "evaluate", "ash-dart-s1")])
