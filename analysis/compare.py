@@ -19,12 +19,19 @@ def summary(table: pd.DataFrame, gaps: pd.DataFrame, view: View) -> str:
     arm = view.arms[-1]
     means = table[table["task"] == statistics.AVERAGE].set_index(["target", "arm"])
     gains = gaps[(gaps["task"] == statistics.AVERAGE) & (gaps["arm"] == arm)].set_index(["target", "reference"])
-    lines = []
+    lines = [["target", "arm", "average accuracy (%)", f"{view.titles[arm]}: points above"]]
     for target in view.targets:
         for name in view.arms:
             gain = "" if name == arm else table1.interval(gains.loc[(target, name)], "+")
             lines.append([target, view.titles[name], table1.interval(means.loc[(target, name)], ""), gain])
-    return files.markdown(["target", "arm", "average accuracy (%)", f"{view.titles[arm]}: points above"], lines)
+    return files.markdown(*_aligned(lines))
+
+
+def _aligned(lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Pad the cells of a header and its rows to the widths of their columns, for the terminal."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    header, *rows = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return header, rows
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def beside(arm):
 
 def view_of_arm(arm):
     """The analysis's view of these arms: differences of this one from every other, as inline JSON."""
-    pairs = [(arm, other) for other in beside(arm)[:-1]]
+    pairs = tuple((arm, other) for other in beside(arm)[:-1])
     return view_of(CONFIG, beside(arm)).model_copy(update={"comparisons": pairs}).model_dump_json()
 
 

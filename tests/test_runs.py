@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dart import knobs, runs
 from dart.config import Config, load, merge, parse
@@ -95,6 +97,13 @@ def test_an_arm_s_knobs_are_checked_like_the_configuration():
         runs.table(changed("nano", arms={"mine": arm(mapper={"reward": {"gat": "none"}})}))
     with pytest.raises(UserError, match=r"arms\.mine\.knobs\.data"):  # shared by all arms
         changed("nano", arms={"mine": arm(data={"train_size": 3})})
+
+
+def test_the_documented_example_is_an_arm():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/adding_an_arm.md").read_text(), re.DOTALL)
+    table = runs.table(changed("nano", **yaml.safe_load(block)))
+    assert runs.find(table, "train_mapper", "ash-gentle_mapper-s1").spec["mapper"]["grpo"]["learning_rate"] == 2.5e-5
+    assert runs.find(table, "train_sft", "birch-gentle_mapper-s3").inputs["data"] == "adapted/birch-gentle_mapper-s3"
 
 
 def test_with_inputs_reaches_the_data():

@@ -105,6 +105,17 @@ def test_a_changed_value_reruns_what_it_affects(smoke):
     assert not {"make_data", "train_zoo", "train_mapper", "adapt_data", "train_sft"} & set(jobs)
 
 
+def test_an_arm_by_name_makes_only_what_it_needs_and_prints_its_comparison(smoke):
+    jobs = planned(snakemake(smoke[0], "-n", "arm_samples_1", *SMOKE).stdout)
+    assert jobs == {"adapt_data": 4, "train_sft": 4, "evaluate": 4, "compare": 1, "arm_samples_1": 1}
+    done = snakemake(smoke[0], "arm_samples_1", *SMOKE)
+    assert done.returncode == 0, done.stdout
+    rows = re.findall(r"^\| (ash|birch) +\| (.+?) +\| +([\d.]+) \[.*?\] +\| +(.*?) *\|$", done.stdout, re.MULTILINE)
+    assert len(rows) == 10 and sum(gain == "" for *_, gain in rows) == 2, done.stdout  # five arms a target
+    saved = (smoke[0] / "smoke/tables/arms/samples_1.md").read_text()
+    assert "# Arm samples_1: DART with one rewrite a demonstration (smoke)" in saved
+
+
 REHEARSAL = SCALES["rehearsal"]
 BAD = {
     "unknown key": (["--config", "learning_rat=1"], "learning_rat is not a known key; did you mean learning_rate?"),
