@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.study import View
-from dart.config import parse
 from dart.errors import UserError
 from dart.manifest import write_json
+from dart.parsing import parse
 
 
 def parser(name: str, description: str | None, view: bool = True) -> argparse.ArgumentParser:

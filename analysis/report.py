@@ -23,9 +23,10 @@ import pandas as pd
 from analysis import cost_ledger, costs, files, findings, statistics, table1
 from analysis.study import Run, View, of_stage, read_runs
 from dart import knobs
-from dart.config import Config, parse
+from dart.config import Config
 from dart.errors import UserError
 from dart.overhead import Overhead
+from dart.parsing import parse
 
 NAME = "report"
 FIGURES = (

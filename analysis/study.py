@@ -17,18 +17,29 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from dart.config import Config, Count, Knobs
+from dart.config import Config, Count
 from dart.errors import UserError
 from dart.manifest import Manifest
+from dart.parsing import Knobs
 
 FINAL = "model"  # name of the final model among the evaluated checkpoints
 Open = Annotated[float, Field(gt=0, lt=1)]
 
 
+class SweepView(Knobs):
+    """A sweep: ``points`` are (arm, value of ``knob``, name of the arm there); ``choose`` as in ``dart.arms``."""
+
+    title: str
+    knob: str
+    choose: bool
+    points: tuple[tuple[str, float, str], ...]
+
+
 class View(Knobs):
     """What the analysis needs to know of the configuration: order, titles, comparisons and resampling.
 
-    ``comparisons`` are pairs (arm, reference): differences are arm minus reference.
+    ``comparisons`` are pairs (arm, reference): differences are arm minus reference. ``in_domain`` are the tasks of the
+    training questions' kind; ``groups`` says of every arm whether it is a main one, a baseline, an ablation, ...
     """
 
     scale: str
@@ -36,6 +47,9 @@ class View(Knobs):
     titles: dict[str, str]
     targets: tuple[str, ...]
     tasks: tuple[str, ...]
+    in_domain: tuple[str, ...] = ()
+    groups: dict[str, str] = {}
+    sweeps: dict[str, SweepView] = {}
     comparisons: tuple[tuple[str, str], ...]
     bootstrap: Count
     confidence: Open
@@ -48,17 +62,29 @@ def view_of(config: Config, arms: Sequence[str] | None = None) -> View:
     Compared are: every arm on adapted data with every other arm, then every other trained arm with the untrained one.
     """
     names = tuple(arms or config.main_arms)
-    adapted = [name for name in names if config.arms[name].data == "adapted"]
-    untrained = [name for name in names if config.arms[name].trainer == "none"]
+    known = config.every_arm()
+    adapted = [name for name in names if known[name].data == "adapted"]
+    untrained = [name for name in names if known[name].trainer == "none"]
     others = [name for name in names if name not in adapted and name not in untrained]
     pairs = [(arm, reference) for arm in adapted for reference in (*others, *untrained)]
     pairs += [(arm, reference) for arm in others for reference in untrained]
     return View(
         scale=config.scale,
         arms=names,
-        titles={name: config.arms[name].title for name in names},
+        titles={name: known[name].title for name in names},
         targets=config.targets,
         tasks=config.evaluate.tasks,
+        in_domain=config.evaluate.in_domain,
+        groups={name: known[name].group for name in names},
+        sweeps={
+            name: SweepView(
+                title=sweep.title,
+                knob=sweep.knob,
+                choose=sweep.choose,
+                points=tuple((point.arm, point.value, point.name) for point in config.points(name)),
+            )
+            for name, sweep in config.sweeps.items()
+        },
         comparisons=tuple(pairs),
         **config.analysis.model_dump(),
     )

@@ -6,30 +6,24 @@ nearest known one. ``python -m dart.config`` writes ``configs/schemas/config.sch
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from dart.arms import Arm, Point, Sweep, points
 from dart.errors import UserError
+from dart.parsing import Knobs, merge, parse
 
-T = TypeVar("T", bound="Knobs")
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-class Knobs(BaseModel):
-    """A group of knobs: unknown keys are refused, values cannot be changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Prompts(Knobs):
@@ -171,7 +165,7 @@ class Reward(Knobs):
 class Grpo(Knobs):
     """Settings handed to TRL's ``GRPOTrainer``; a step takes prompts_per_step x completions_per_prompt rollouts."""
 
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=0)]
     prompts_per_step: Count
     completions_per_prompt: Annotated[int, Field(ge=2)]
     gradient_accumulation: Count
@@ -190,26 +184,83 @@ class Grpo(Knobs):
 
 
 class Mapper(Knobs):
-    """Mapper RL: the policy ``start`` is trained per target with ``reward``."""
+    """Mapper RL: the policy ``start`` (a model of the zoo, or ``target``) is trained per target with ``reward``.
+
+    ``trained_for``: ``next`` hands over what was made for the next target of the configuration's list (the first after
+    the last). ``grpo.steps`` 0 rewrites with ``start`` as it is.
+    """
 
     start: str
+    trained_for: Literal["own", "next"]
     grpo: Grpo
     reward: Reward
     scoring_batch: Count
 
 
 class Adapt(Knobs):
-    """Adapted data: ``samples`` rewrites a demonstration, the best valid one kept."""
+    """Adapted data: ``samples`` rewrites a demonstration, the best valid one kept.
+
+    ``on_invalid`` is what becomes of a demonstration without a valid one: its original stays, it is dropped, or the
+    best of the invalid rewrites is kept.
+    """
 
     samples: Count
-    on_invalid: Literal["keep_original", "drop"]
+    on_invalid: Literal["keep_original", "drop", "keep_invalid"]
     sampling: Sampling
     batch_size: Count
 
 
-class Sft(Knobs):
-    """Settings handed to TRL's ``SFTTrainer``; loss on completion tokens only, normalised over the global batch."""
+class PassRate(Knobs):
+    """Rollouts of a model on the training questions: ``samples`` a question."""
 
+    samples: Count
+    sampling: Sampling
+    batch_size: Count
+
+
+class Select(Knobs):
+    """How demonstrations and questions are chosen.
+
+    ``share`` of the demonstrations is kept by ``preferred``. By pass rate a question is hard in [0, ``hard_below``),
+    medium in [``hard_below``, ``simple_from``) and simple in [``simple_from``, 1]. ``on_empty``: when nothing is left,
+    the run stops, or all is kept (models that solve nothing, in a rehearsal).
+    """
+
+    share: Share
+    hard_below: Share
+    simple_from: Share
+    on_empty: Literal["refuse", "keep_all"]
+
+
+class Rework(Knobs):
+    """The expert's bridge rewrites and critiques: ``attempts`` until the final answer verifies."""
+
+    attempts: Count
+    sampling: Sampling
+    batch_size: Count
+
+
+class Pear(Knobs):
+    """PEAR's weights of tokens (2602.01058); see ``dart.training.pear``."""
+
+    level: Literal["sequence", "block", "token"]
+    block: Count
+    gamma: Share
+    delta_clip: tuple[float, float]
+    log_weight_clip: tuple[float, float]
+    normalise: Literal["none", "mean1"]
+
+
+class Sft(Knobs):
+    """Settings handed to TRL's ``SFTTrainer``; loss on completion tokens only, normalised over the global batch.
+
+    At most ``examples`` demonstrations, drawn by the seed, are trained on. ``loss``: ``nll``, ``dft`` (2508.05629) or
+    ``pear``.
+    """
+
+    loss: Literal["nll", "dft", "pear"]
+    pear: Pear
+    examples: Count
     epochs: Count
     batch_size: Count
     gradient_accumulation: Count
@@ -223,24 +274,17 @@ class Sft(Knobs):
 
 
 class Evaluate(Knobs):
-    """lm-eval over ``tasks`` (names of YAML files in ``configs/tasks``); greedy decoding."""
+    """lm-eval over ``tasks`` (names of YAML files in ``configs/tasks``); greedy decoding.
 
-    tasks: tuple[str, ...]
-    batch_size: Count
-    max_new_tokens: Count
-
-
-class Arm(Knobs):
-    """A row of the tables: how a trained model is made out of a target.
-
-    ``knobs`` is an overlay on the configuration for this arm alone: an ablation is an arm like another with knobs
-    changed. It may change how the mapper is trained, how data are adapted and how the target is trained.
+    ``in_domain`` are the tasks of the training questions' kind, the others measure generalisation. ``checkpoints``:
+    exported ones are evaluated as well, or the final model alone.
     """
 
-    title: str
-    trainer: Literal["none", "sft", "rl"]
-    data: Literal["none", "original", "native", "adapted", "questions"]
-    knobs: dict[Literal["mapper", "adapt", "sft", "rl"], dict[str, Any]] = {}
+    tasks: tuple[str, ...]
+    in_domain: tuple[str, ...]
+    checkpoints: Literal["all", "final"]
+    batch_size: Count
+    max_new_tokens: Count
 
 
 class Analysis(Knobs):
@@ -252,13 +296,19 @@ class Analysis(Knobs):
 
 
 class Config(Knobs):
-    """The whole configuration of one scale."""
+    """The whole configuration of one scale.
+
+    Every arm is trained with ``seeds``; ``snakemake all`` also trains the main arms with ``main_seeds``. Sweeps are
+    trained with ``sweep_seeds`` alone.
+    """
 
     scale: str
     results: str
     targets: tuple[str, ...]
     expert: str
     seeds: tuple[int, ...]
+    main_seeds: tuple[int, ...]
+    sweep_seeds: tuple[int, ...]
     main_arms: tuple[str, ...]
     prompts: Prompts
     data: Data
@@ -266,20 +316,24 @@ class Config(Knobs):
     cot: Cot
     mapper: Mapper
     adapt: Adapt
+    pass_rate: PassRate
+    select: Select
+    rework: Rework
     sft: Sft
     rl: Grpo
     evaluate: Evaluate
     analysis: Analysis
     arms: dict[str, Arm]
+    sweeps: dict[str, Sweep]
 
+    def points(self, sweep: str) -> list[Point]:
+        """Return every point of a sweep."""
+        return points(sweep, self.sweeps[sweep], self.arms, self.model_dump(mode="json"))
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` updated by ``overlay``; nested mappings are merged, anything else is replaced."""
-    merged = dict(base)
-    for key, value in overlay.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
+    def every_arm(self) -> dict[str, Arm]:
+        """Return the arms, and after them those that the sweeps make."""
+        swept = {point.name: point.made for sweep in self.sweeps for point in self.points(sweep)}
+        return self.arms | {name: arm for name, arm in swept.items() if name not in self.arms}
 
 
 def load(paths: Sequence[Path | str]) -> Config:
@@ -290,34 +344,6 @@ def load(paths: Sequence[Path | str]) -> Config:
             raise UserError(f"The configuration file {path} does not exist; `ls configs` shows those that do.")
         merged = merge(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
     return parse(Config, merged, " + ".join(map(str, paths)))
-
-
-def parse(model: type[T], values: Mapping[str, Any], source: str) -> T:
-    """Validate ``values``; the first problem becomes a sentence that names ``source``, the key and the cure."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UserError(_sentence(model, error, source)) from None
-
-
-def _sentence(model: type[Knobs], error: ValidationError, source: str) -> str:
-    # An unknown key often causes a missing one as well: tell the cause first.
-    first = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), sorted(_field_names(model)), n=1)
-        hint = f"did you mean {near[0]}?" if near else "remove it."
-        return f"{source}: {place} is not a known key; {hint}"
-    if first["type"] == "missing":
-        return f"{source}: {place} is missing; set it (configs/base.yaml shows how)."
-    return f"{source}: {place} = {first['input']!r} is not allowed: {first['msg'].removeprefix('Value error, ')}."
-
-
-def _field_names(model: type[BaseModel]) -> set[str]:
-    names: set[str] = set()
-    for definition in [model.model_json_schema(), *model.model_json_schema().get("$defs", {}).values()]:
-        names |= set(definition.get("properties", {}))
-    return names
 
 
 def main() -> int:

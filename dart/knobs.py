@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from dart.config import Config, Knobs, load, parse
+from dart.config import Config, load
 from dart.errors import UserError
+from dart.parsing import Knobs, parse
 
 PATH = Path("configs/knobs.yaml")
 # Names of places: no result depends on them.

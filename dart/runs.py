@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dart.config import Config, load, merge, parse
+from dart.config import Config, load
 from dart.errors import UserError
+from dart.parsing import merge, parse
 
 DATA = "data"
 COT = "cot"

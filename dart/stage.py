@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 
 from dart import manifest
-from dart.config import Knobs, parse
 from dart.errors import UserError
+from dart.parsing import Knobs, parse
 
 PROGRESS_SECONDS = 5.0
 

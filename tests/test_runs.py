@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from dart import knobs, runs
-from dart.config import Config, load, merge, parse
+from dart.config import Config, load
 from dart.errors import UserError
+from dart.parsing import merge, parse
 
 ROOT = Path(__file__).parents[1]
 SCALES = {"nano": ["nano"], "smoke": ["nano", "smoke"], "rehearsal": ["rehearsal"]}
