@@ -1,6 +1,6 @@
 # The workflow that regenerates the paper (arXiv 2605.26924). `snakemake` makes the nano scale; another scale is an
 # overlay: `snakemake --configfile configs/rehearsal.yaml`. Stages are commands of the package dart; rules say what runs
-# on what. `snakemake TARGET` makes one of the targets of rules/analysis.smk, `snakemake -n` says what would be done.
+# on what. `snakemake all` makes every arm, `snakemake TARGET` one of the targets of rules/analysis.smk and rules/study.smk.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -21,15 +21,25 @@ include: "rules/data.smk"
 include: "rules/cot.smk"
 include: "rules/mapper.smk"
 include: "rules/adapt.smk"
+include: "rules/select.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/analysis.smk"
+include: "rules/study.smk"
 
 
-rule all:
+# The main arms: what `snakemake` and `make reproduce` make.
+rule reproduce:
     default_target: True
     input:
         rules.report.output,
+
+
+# Every arm, every sweep, the main arms' further seeds, and the claims that they decide.
+rule all:
+    input:
+        rules.report.output,
+        tables("baselines", "ablations", "controls"),
 
 
 onstart:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from dart.stage import Context
+
+T = TypeVar("T")
+Payload = TypeVar("Payload")
 
 
 class Journal:
@@ -35,3 +41,27 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self.blocks.append(block)
+
+
+def in_blocks(
+    context: Context,
+    items: Sequence[T],
+    size: int,
+    work: Callable[[int, Sequence[T]], tuple[Payload, Mapping[str, Any]]],
+    unit: str,
+) -> list[Payload]:
+    """Return what ``work(number, block)`` makes of each block of ``size`` items; a resumed stage skips finished blocks.
+
+    ``work`` also returns the block's metrics, which are logged as a step.
+    """
+    journal = Journal(context.scratch / "blocks.jsonl")
+    if journal.blocks:
+        context.resume(len(journal.blocks))
+    starts = range(0, len(items), size)
+    for number in range(len(journal.blocks), len(starts)):
+        block = items[starts[number] : starts[number] + size]
+        payload, metrics = work(number, block)
+        context.log(number + 1, metrics)
+        journal.add(payload)
+        context.progress(min(starts[number] + size, len(items)), len(items), unit)
+    return journal.blocks

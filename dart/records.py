@@ -37,6 +37,8 @@ class Record:
         Python source that precedes the response: imports, or a signature and docstring to be completed (``code``).
     cot : str
         Chain of thought *including* its final answer; empty for a bare question.
+    attempt : str
+        A wrong solution that the assistant is to criticise: the record is then put by the ``critique`` prompt.
     meta : dict
         Free facts for analysis (family, steps, style); no stage decides on them.
     """
@@ -48,6 +50,7 @@ class Record:
     tests: tuple[str, ...] = ()
     setup: str = ""
     cot: str = ""
+    attempt: str = ""
     meta: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 

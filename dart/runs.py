@@ -10,89 +10,51 @@ from __future__ import annotations
 import ast
 import difflib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dart.arms import TARGET, Arm
 from dart.config import Config, load
 from dart.errors import UserError
 from dart.parsing import merge, parse
+from dart.recipes import COT, DATA, Cell, Recipes, Run, dump, model_folder
 
-DATA = "data"
-COT = "cot"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of one stage.
-
-    Attributes
-    ----------
-    stage : str
-        Module in ``dart.stages`` and rule of the same name.
-    id : str
-        Unique among the runs of its stage; empty for a stage that runs once.
-    folder : str
-        Where its manifest goes.
-    spec : dict
-        The stage's result-affecting values, with ``labels`` and ``seed``.
-    inputs : dict
-        Input name -> folder of the run that makes it.
-    arm : str
-        The arm this run serves alone; empty when arms share it.
-    """
-
-    stage: str
-    id: str
-    folder: str
-    spec: dict[str, Any]
-    inputs: dict[str, str] = field(default_factory=dict)
-    arm: str = ""
+VALIDATION = "validation"
 
 
 def table(config: Config) -> tuple[Run, ...]:
     """Every run that the configuration can make, those of arms outside ``main_arms`` included."""
-    _check(config)
-    runs: list[Run] = [_make_data(config), *_train_zoo(config), _generate_cot(config)]
-    own = {arm: _own_config(config, arm) for arm in config.arms}
+    arms = config.every_arm()
+    _check(config, arms)
+    recipes = Recipes(config)
+    chosen = {point.name for name, sweep in config.sweeps.items() if sweep.choose for point in config.points(name)}
+    trained: list[Run] = []
     for target in config.targets:
-        adapted = _Adapted(config, target)
-        trained = [run for arm in config.arms for run in _arm_runs(own[arm], target, arm, adapted)]
-        runs += [*adapted.runs, *trained]
-    return tuple(runs)
+        for name, arm in arms.items():
+            if available(config, arm):
+                trained += _arm_runs(_own_config(config, name, arm), target, name, arm, recipes, name in chosen)
+    return (_make_data(config), *_train_zoo(config), _generate_cot(config), *recipes.runs, *trained)
 
 
-def _own_config(config: Config, arm: str) -> Config:
+def available(config: Config, arm: Arm) -> bool:
+    """Whether the scale can make the arm: native data are known in the world only, another target needs two."""
+    crossed = arm.knobs.get("mapper", {}).get("trained_for") == "next"
+    return (arm.data != "native" or config.data.source == "world") and (not crossed or len(config.targets) > 1)
+
+
+def seeds_of(config: Config, arm: Arm) -> tuple[int, ...]:
+    """Seeds that the arm is trained with; an untrained one has the seed 0."""
+    if arm.trainer == "none":
+        return (0,)
+    if arm.group == "sweeps":
+        return config.sweep_seeds
+    return tuple(sorted({*config.seeds, *config.main_seeds})) if arm.group == "main" else config.seeds
+
+
+def _own_config(config: Config, name: str, arm: Arm) -> Config:
     """The configuration with the arm's own knobs laid over it."""
-    knobs = config.arms[arm].knobs
-    return parse(Config, merge(_dump(config), knobs), f"arms.{arm}.knobs") if knobs else config
-
-
-class _Adapted:
-    """Mapper RL and rewriting for one target: made when an arm first asks, shared by all arms of equal knobs.
-
-    Runs with the configuration's own knobs are named after target and seed; others after the arm that asks first, too.
-    """
-
-    def __init__(self, config: Config, target: str) -> None:
-        self.config = config
-        self.target = target
-        self.runs: list[Run] = []
-
-    def folder(self, own: Config, arm: str, seed: int) -> str:
-        """Return the folder of the adapted demonstrations of an arm."""
-        name = {False: f"{self.target}-s{seed}", True: f"{self.target}-{arm}-s{seed}"}
-        mapper = self._shared(_train_mapper(own, self.target, seed, name[own.mapper != self.config.mapper]))
-        changed = (own.mapper, own.adapt) != (self.config.mapper, self.config.adapt)
-        return self._shared(_adapt_data(own, self.target, seed, name[changed], mapper)).folder
-
-    def _shared(self, run: Run) -> Run:
-        for other in self.runs:
-            if (other.stage, other.spec, other.inputs) == (run.stage, run.spec, run.inputs):
-                return other
-        self.runs.append(run)
-        return run
+    return parse(Config, merge(dump(config), arm.knobs), f"arms.{name}.knobs") if arm.knobs else config
 
 
 def find(runs: Iterable[Run], stage: str, run_id: str = "") -> Run:
@@ -125,6 +87,20 @@ def select(runs: Iterable[Run], stages: Sequence[str], arms: Sequence[str] = ())
     return [run for run in runs if run.stage in stages and run.arm in ("", *arms)]
 
 
+def evaluated(
+    runs: Iterable[Run], arms: Sequence[str], seeds: Sequence[int] | None = None, split: str = "benchmark"
+) -> list[Run]:
+    """Evaluations of the arms on a split (``benchmark`` or ``validation``), of these seeds and untrained models."""
+    found = select(runs, ["evaluate"], arms)
+    known = None if seeds is None else {0, *seeds}
+    labels = [run.spec["labels"] for run in found]
+    return [
+        run
+        for run, label in zip(found, labels, strict=True)
+        if label.get("split", "benchmark") == split and (known is None or label["seed"] in known)
+    ]
+
+
 def stage_version(stage: str) -> int:
     """``version`` of the stage, read in its source: importing it may import torch, which Snakemake need not have."""
     path = Path(__file__).parent / "stages" / f"{stage}.py"
@@ -148,27 +124,38 @@ def with_inputs(runs: Sequence[Run], wanted: Iterable[Run]) -> list[Run]:
     return [run for run in runs if run.folder in needed]
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, arms: Mapping[str, Arm]) -> None:
     models = config.zoo.models
     named = {f"targets: {name}": name for name in config.targets}
-    named |= {"expert": config.expert, "mapper.start": config.mapper.start}
+    named |= {"expert": config.expert}
+    named |= {"mapper.start": config.mapper.start} if config.mapper.start != TARGET else {}
     named |= {f"zoo.models.{name}.start": model.start for name, model in models.items() if model.start is not None}
     for place, name in named.items():
         if name not in models:
             raise UserError(f"{place} names the model {name!r}, which zoo.models lacks; it has {', '.join(models)}.")
-    for arm in config.main_arms:
-        if arm not in config.arms:
-            raise UserError(f"main_arms names the arm {arm!r}, which arms lacks; it has {', '.join(config.arms)}.")
-        if config.arms[arm].data == "native" and config.data.source != "world":
-            raise UserError(f"main_arms names the arm {arm!r}, whose native data only data.source: world has; drop it.")
+    for name in config.main_arms:
+        if name not in config.arms:
+            raise UserError(f"main_arms names the arm {name!r}, which arms lacks; it has {', '.join(config.arms)}.")
+        if not available(config, config.arms[name]):
+            raise UserError(f"main_arms names the arm {name!r}, whose native data this scale has not; drop it.")
+    for name, arm in arms.items():
+        _check_start(config, arms, name, arm)
 
 
-def _dump(knobs: Any, **options: Any) -> dict[str, Any]:
-    return knobs.model_dump(mode="json", **options)
-
-
-def _model(name: str) -> str:
-    return f"models/{name}"
+def _check_start(config: Config, arms: Mapping[str, Arm], name: str, arm: Arm) -> None:
+    """An arm goes on from a trained one, which has every seed that it needs, and not from itself."""
+    passed = [name]
+    while arm.start != TARGET:
+        before = arms.get(arm.start)
+        if before is None or before.trainer == "none":
+            raise UserError(f"arms.{passed[-1]}.start names {arm.start!r}, no trained arm; name one, or target.")
+        if arm.start in passed:
+            raise UserError(f"arms.{name} starts from itself ({' <- '.join([*passed, arm.start])}); break the circle.")
+        missing = {*seeds_of(config, arm)} - {*seeds_of(config, before)}
+        if missing:
+            raise UserError(f"arms.{passed[-1]} has the seeds {sorted(missing)}, {arm.start} has not; add them to it.")
+        passed.append(arm.start)
+        arm = before
 
 
 def _make_data(config: Config) -> Run:
@@ -176,8 +163,8 @@ def _make_data(config: Config) -> Run:
     spec = {
         "labels": {},
         "seed": config.data.seed,
-        "data": _dump(config.data),
-        "prompts": _dump(config.prompts),
+        "data": dump(config.data),
+        "prompts": dump(config.prompts),
         "tokenizer": config.zoo.tokenizer,
         "vocabulary": config.zoo.vocabulary,
         "expert": config.expert,
@@ -187,65 +174,65 @@ def _make_data(config: Config) -> Run:
 
 
 def _train_zoo(config: Config) -> Iterator[Run]:
-    shared = _dump(config.zoo, exclude={"models", "tokenizer", "vocabulary"}) | {"prompts": _dump(config.prompts)}
+    shared = dump(config.zoo, exclude={"models", "tokenizer", "vocabulary"}) | {"prompts": dump(config.prompts)}
     for name, model in config.zoo.models.items():
-        own = _dump(model, exclude={"start"})
-        inputs = {"data": DATA} | ({"start": _model(model.start)} if model.start else {})
-        yield Run("train_zoo", name, _model(name), {"labels": {"model": name}, **shared, **own}, inputs)
+        own = dump(model, exclude={"start"})
+        inputs = {"data": DATA} | ({"start": model_folder(model.start)} if model.start else {})
+        yield Run("train_zoo", name, model_folder(name), {"labels": {"model": name}, **shared, **own}, inputs)
 
 
 def _generate_cot(config: Config) -> Run:
-    spec = {"labels": {}, "seed": config.data.seed, "prompts": _dump(config.prompts), "cot": _dump(config.cot)}
-    asked = {"model": _model(config.expert)} if config.cot.source == "expert" else {}
+    spec = {"labels": {}, "seed": config.data.seed, "prompts": dump(config.prompts), "cot": dump(config.cot)}
+    asked = {"model": model_folder(config.expert)} if config.cot.source == "expert" else {}
     return Run("generate_cot", "", COT, spec, {"data": DATA} | asked)
 
 
-def _train_mapper(config: Config, target: str, seed: int, run_id: str) -> Run:
-    labels = {"target": target, "seed": seed}
-    spec = {"labels": labels, "seed": seed, "prompts": _dump(config.prompts), "mapper": _dump(config.mapper)}
-    inputs = {"cot": COT, "mapper": _model(config.mapper.start), "target": _model(target)}
-    return Run("train_mapper", run_id, f"mapper/{run_id}", spec, inputs)
-
-
-def _adapt_data(config: Config, target: str, seed: int, run_id: str, mapper: Run) -> Run:
-    spec = {
-        "labels": {"target": target, "seed": seed},
-        "seed": seed,
-        "prompts": _dump(config.prompts),
-        "adapt": _dump(config.adapt),
-        "reward": _dump(config.mapper.reward),
-        "scoring_batch": config.mapper.scoring_batch,
-    }
-    inputs = {"cot": COT, "mapper": mapper.folder, "target": _model(target)}
-    return Run("adapt_data", run_id, f"adapted/{run_id}", spec, inputs)
-
-
-def _arm_runs(config: Config, target: str, name: str, adapted: _Adapted) -> Iterator[Run]:
-    arm = config.arms[name]
-    if arm.data == "native" and config.data.source != "world":
-        return  # only the world knows how a target would have put it
-    if arm.trainer == "none":  # nothing is trained, so there is nothing to repeat over seeds
-        yield _evaluate(config, f"{target}-{name}", {"arm": name, "target": target, "seed": 0}, _model(target))
-        return
-    for seed in config.seeds:
-        run_id = f"{target}-{name}-s{seed}"
+def _arm_runs(own: Config, target: str, name: str, arm: Arm, recipes: Recipes, validated: bool) -> Iterator[Run]:
+    """Training and evaluation of an arm, seed by seed."""
+    for seed in seeds_of(own, arm):
+        cell = Cell(own, name, arm, target, seed)
         labels = {"arm": name, "target": target, "seed": seed}
-        folder, file = COT, "demonstrations.jsonl"
-        if arm.data == "adapted":
-            folder = adapted.folder(config, name, seed)
-        elif arm.data == "native":
-            folder, file = DATA, f"native_{target}.jsonl"
-        spec = {"labels": labels, "seed": seed, "prompts": _dump(config.prompts)}
-        spec |= {"sft": _dump(config.sft), "file": file} if arm.trainer == "sft" else {"rl": _dump(config.rl)}
-        inputs = {"model": _model(target), "data": folder}
-        yield Run(f"train_{arm.trainer}", run_id, f"runs/{run_id}", spec, inputs, name)
-        yield _evaluate(config, run_id, labels, f"runs/{run_id}")
+        if arm.trainer == "none":  # nothing is trained, so there is nothing to repeat over seeds
+            yield _evaluate(own, f"{target}-{name}", labels, model_folder(target))
+            continue
+        train = _train(cell, labels, recipes)
+        yield train
+        yield _evaluate(own, cell.id, labels, train.folder)
+        if validated:
+            yield _validate(own, cell.id, labels, train.folder)
 
 
-def _evaluate(config: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:
-    values = {"prompts": _dump(config.prompts), "evaluate": _dump(config.evaluate)}
-    spec = {"labels": labels, "seed": config.data.seed, **values}
+def _train(cell: Cell, labels: dict[str, Any], recipes: Recipes) -> Run:
+    own = cell.own
+    folder, file = recipes.data(cell)
+    spec = {"labels": labels, "seed": cell.seed, "prompts": dump(own.prompts)}
+    if cell.arm.trainer == "rl":
+        spec |= {"rl": dump(own.rl)}
+        inputs = {"model": cell.start, "questions": folder}
+    else:
+        spec |= {"sft": dump(own.sft), "file": file}
+        inputs = {"model": cell.start, "data": folder}
+        if own.sft.loss == "pear":
+            if cell.arm.data != "original":
+                raise UserError(
+                    f"arms.{cell.name}: the loss pear needs the policy that wrote the data, which is known for data: "
+                    f"original only, not for {cell.arm.data}; change one of the two."
+                )
+            inputs["behaviour"] = recipes.scores(cell, own.expert)
+    return Run(f"train_{cell.arm.trainer}", cell.id, f"runs/{cell.id}", spec, inputs, cell.name)
+
+
+def _evaluate(own: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:
+    values = {"prompts": dump(own.prompts), "evaluate": dump(own.evaluate)}
+    spec = {"labels": labels, "seed": own.data.seed, **values}
     return Run("evaluate", run_id, f"scores/{run_id}", spec, {"run": folder, "data": DATA}, labels["arm"])
+
+
+def _validate(own: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:
+    """The final model on the validation questions, on which learning rates are chosen."""
+    changes = {"tasks": (VALIDATION,), "in_domain": (), "checkpoints": "final"}
+    own = own.model_copy(update={"evaluate": own.evaluate.model_copy(update=changes)})
+    return _evaluate(own, f"{run_id}-{VALIDATION}", labels | {"split": VALIDATION}, folder)
 
 
 def main(argv: Sequence[str]) -> int:

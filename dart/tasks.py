@@ -1,6 +1,7 @@
 """What ``configs/tasks/*.yaml`` call: documents made of records, and responses graded by ``dart.grading``.
 
-A task reads ``benchmarks/<task>.jsonl`` of the data stage; folder and prompts come with the task manager's metadata.
+A task reads ``benchmarks/<task>.jsonl`` of the data stage, the task ``validation`` its validation questions; folder and
+prompts come with the task manager's metadata.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dart.errors import UserError
 from dart.grading import has_marker, verify_many
 from dart.records import Record, read_records
 
+VALIDATION = "validation"
 FOLDER = Path(__file__).parents[1] / "configs" / "tasks"
 
 
@@ -38,7 +40,8 @@ def check_tasks(tasks: Sequence[str], known: Sequence[str]) -> None:
 
 def benchmark(data: Path, task: str) -> list[Record]:
     """Return the questions of a task."""
-    return read_records(data / "benchmarks" / f"{task}.jsonl")
+    folder = data if task == VALIDATION else data / "benchmarks"
+    return read_records(folder / f"{task}.jsonl")
 
 
 def load(data: str, prompts: dict[str, str], task: str, **metadata: Any) -> dict[str, Dataset]:

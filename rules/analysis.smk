@@ -1,13 +1,12 @@
 # Tables and figures out of manifests, metrics and samples; each rule runs the script of its name.
 VIEW = json.dumps(view_of(CONFIG).model_dump(mode="json"))
-EVALUATED = runs.select(TABLE, ["evaluate"], CONFIG.main_arms)
+EVALUATED = runs.evaluated(TABLE, CONFIG.main_arms, CONFIG.seeds)
 MAIN = runs.with_inputs(TABLE, EVALUATED)
 EVERYTHING = manifests(MAIN)
 SCORES = manifests(EVALUATED)
 MAPPERS = manifests(runs.select(MAIN, ["train_mapper"]))
 ADAPTED = manifests(runs.select(MAIN, ["adapt_data"]))
 COT = manifests(runs.select(MAIN, ["generate_cot"]))
-ARMS = [arm for arm in CONFIG.arms if runs.select(TABLE, ["evaluate"], [arm])]
 
 
 # Table 1: accuracy of every arm on every benchmark, by target.
@@ -208,44 +207,3 @@ rule report:
         "start {log} analysis.report --out $(dirname {output.html}) --view {params.view:q} --config {input.config}"
         " --knobs {input.knobs} --tables {params.tables} --figures {params.figures} --run {params.run}"
         " --manifests {input.manifests}"
-
-
-# One arm beside the main ones, as a table that is printed as well.
-rule compare:
-    input:
-        scripts=["analysis/compare.py", "analysis/table1.py"],
-        manifests=lambda wildcards: manifests(runs.select(TABLE, ["evaluate"], beside(wildcards.arm))),
-    output:
-        csv=f"{ROOT}/tables/arms/{{arm}}.csv",
-        differences=f"{ROOT}/tables/arms/{{arm}}_differences.csv",
-        markdown=f"{ROOT}/tables/arms/{{arm}}.md",
-    log:
-        f"{ROOT}/logs/compare/{{arm}}.log",
-    wildcard_constraints:
-        arm="|".join(ARMS),
-    conda:
-        "../envs/dart.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=20,
-    params:
-        view=lambda wildcards: view_of_arm(wildcards.arm),
-    shell:
-        "start {log} analysis.compare --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
-
-
-# `snakemake arm_NAME` for every arm.
-for arm in ARMS:
-
-    rule:
-        name:
-            f"arm_{arm}"
-        input:
-            f"{ROOT}/tables/arms/{arm}.md",
-
-
-# Every arm outside the main table: the oracle that trains on native-style CoT, the ablations.
-rule controls:
-    input:
-        expand(f"{ROOT}/tables/arms/{{arm}}.md", arm=[arm for arm in ARMS if arm not in CONFIG.main_arms]),

@@ -1,5 +1,6 @@
 # What the rules share: the validated configuration, the table of runs, and how a stage is started.
 import json
+import re
 import sys
 from pathlib import Path
 

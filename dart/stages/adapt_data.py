@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dart import chat
 from dart.config import Adapt, Prompts, Reward
 from dart.generation import generate
-from dart.journal import Journal
+from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.reward.detectors import DETECTORS
 from dart.reward.reward import RewardModel
@@ -49,19 +50,14 @@ def run(spec: AdaptDataSpec, inputs: dict[str, Path], context: Context) -> dict[
     mapper, target = (load_model(inputs[name] / "model") for name in ("mapper", "target"))
     mapper_tokenizer, tokenizer = (load_tokenizer(inputs[name] / "model") for name in ("mapper", "target"))
     reward = RewardModel(target, tokenizer, spec.prompts, spec.reward, spec.scoring_batch)
-    journal = Journal(context.scratch / "blocks.jsonl")
-    if journal.blocks:
-        context.resume(len(journal.blocks))
-    size = max(1, BLOCK_BATCHES * spec.adapt.batch_size // spec.adapt.samples)
-    starts = range(0, len(demonstrations), size)
-    for number in range(len(journal.blocks), len(starts)):
-        block = demonstrations[starts[number] : starts[number] + size]
+
+    def work(number: int, block: Sequence[Record]) -> tuple[list[Row], dict[str, Any]]:
         seed = spec.seed * 1_000_003 + number
         rows = _rewrite(spec, block, mapper, mapper_tokenizer, reward, seed, context)
-        context.log(number + 1, {"demonstrations": len(block), "kept": sum(row["chosen"] for row in rows)})
-        journal.add(rows)
-        context.progress(min(starts[number] + size, len(demonstrations)), len(demonstrations), "demonstration")
-    rows = [row for block in journal.blocks for row in block]
+        return rows, {"demonstrations": len(block), "kept": sum(row["chosen"] for row in rows)}
+
+    size = max(1, BLOCK_BATCHES * spec.adapt.batch_size // spec.adapt.samples)
+    rows = [row for block in in_blocks(context, demonstrations, size, work, "demonstration") for row in block]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), context.out / "rewrites.parquet")
     adapted = _adapted(spec.adapt, demonstrations, rows)
     write_records(context.out / "demonstrations.jsonl", adapted)
@@ -70,7 +66,7 @@ def run(spec: AdaptDataSpec, inputs: dict[str, Path], context: Context) -> dict[
 
 def _rewrite(
     spec: AdaptDataSpec,
-    records: list[Record],
+    records: Sequence[Record],
     mapper: PreTrainedModel,
     mapper_tokenizer: PreTrainedTokenizerBase,
     reward: RewardModel,
@@ -114,15 +110,20 @@ def _rewrite(
         for i, record in enumerate(repeated)
     ]
     for start in range(0, len(rows), samples):
-        _choose(rows[start : start + samples])
+        _choose(rows[start : start + samples], spec.adapt.on_invalid == "keep_invalid")
     return rows
 
 
-def _choose(group: list[Row]) -> None:
-    """Mark the valid rewrite of the highest reward, the first of equals."""
-    valid = [row for row in group if row["correct"] and not row["truncated"]]
-    if valid:
-        max(valid, key=lambda row: row["reward"])["chosen"] = True
+def _choose(group: list[Row], keep_invalid: bool) -> None:
+    """Mark the valid rewrite of the highest reward, the first of equals; without one, an invalid one if wanted."""
+    valid = [row for row in group if _valid(row)]
+    candidates = valid or (group if keep_invalid else [])
+    if candidates:
+        max(candidates, key=lambda row: row["reward"])["chosen"] = True
+
+
+def _valid(row: Row) -> bool:
+    return row["correct"] and not row["truncated"]
 
 
 def _adapted(adapt: Adapt, demonstrations: list[Record], rows: list[Row]) -> list[Record]:
@@ -159,7 +160,8 @@ def summary(demonstrations: list[Record], adapted: list[Record], rows: list[Row]
         "demonstrations": len(adapted),
         "asked": len(demonstrations),
         "samples": len(rows),
-        "acceptance_rate": len(chosen) / len(demonstrations),
+        "acceptance_rate": len({row["id"] for row in rows if row["correct"] and not row["truncated"]})
+        / len(demonstrations),
         "kept_original": sum(not row["chosen"] for row in used) / max(1, len(used)),
         "answer_preserved": fmean(row["correct"] for row in rows),
         "length_ratio": _mean([row["length_ratio"] for row in chosen]),

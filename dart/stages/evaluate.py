@@ -1,4 +1,4 @@
-"""Evaluate a run with lm-eval: every exported checkpoint and the final model, on every task, greedily.
+"""Evaluate a run with lm-eval: the final model, and its exported checkpoints if wanted, on every task, greedily.
 
     python -m dart.stages.evaluate --config SPEC --run results/nano/runs/ash-dart-s1 --data results/nano/data \
         --out results/nano/scores/ash-dart-s1 --scratch SCRATCH
@@ -93,6 +93,7 @@ def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[s
     questions = sum(len(benchmark(inputs["data"], task)) for task in spec.evaluate.tasks)
     tasks = load_tasks(manager, spec.evaluate)
     folders = checkpoints(inputs["run"])
+    folders = folders if spec.evaluate.checkpoints == "all" else folders[-1:]
     journal = Journal(context.scratch / "checkpoints.jsonl")
     if journal.blocks:
         context.resume(len(journal.blocks))
@@ -202,7 +203,7 @@ def _progress(context: Context, number: int, folders: int, questions: int) -> Ca
     return lambda done, _: context.progress(number * questions + done, folders * questions, "answer")
 
 
-STAGE = Stage("evaluate", 1, EvaluateSpec, {"run": "the run to evaluate", "data": "folder of make_data"}, run)
+STAGE = Stage("evaluate", 2, EvaluateSpec, {"run": "the run to evaluate", "data": "folder of make_data"}, run)
 
 if __name__ == "__main__":
     sys.exit(stage_main(STAGE))

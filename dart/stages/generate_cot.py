@@ -10,21 +10,20 @@ that ends in its final answer.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from dart import chat
 from dart.config import Cot, Prompts
 from dart.errors import UserError
-from dart.generation import generate
 from dart.grading import verify_many
-from dart.journal import Journal
+from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
+from dart.rejection import verified_texts
 from dart.stage import Context, Spec, Stage, stage_main
-from dart.training.loading import load_model, load_tokenizer, parameters
+from dart.training.loading import load_model, load_tokenizer
 
 BLOCK_BATCHES = 8  # questions asked between two entries of the journal, in batches
 
@@ -73,53 +72,23 @@ def _sampled(
         raise UserError("cot.source is expert, but no --model is given; name the expert's folder, or set it to human.")
     folder = inputs["model"] / "model"
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    journal = Journal(context.scratch / "blocks.jsonl")
-    if journal.blocks:
-        context.resume(len(journal.blocks))
-    size = BLOCK_BATCHES * spec.cot.batch_size
-    starts = range(0, len(records), size)
-    for number in range(len(journal.blocks), len(starts)):
-        block = records[starts[number] : starts[number] + size]
-        seed = spec.seed * 1_000_003 + number * spec.cot.attempts
-        texts, samples = _ask(spec, block, model, tokenizer, seed, context)
-        context.log(number + 1, {"asked": len(block), "kept": len(block) - texts.count(None), "samples": samples})
-        journal.add({"texts": texts, "samples": samples})
-        context.progress(min(starts[number] + size, len(records)), len(records), "question")
-    texts = [text for block in journal.blocks for text in block["texts"]]
+    attempts = spec.cot.attempts
+
+    def ask(record: Record) -> chat.Messages:
+        return chat.solve_messages(spec.prompts, record)
+
+    def work(number: int, block: Sequence[Record]) -> tuple[dict[str, Any], dict[str, Any]]:
+        seed = spec.seed * 1_000_003 + number * attempts
+        texts, samples = verified_texts(
+            model, tokenizer, block, ask, attempts, spec.cot.sampling, spec.cot.batch_size, seed, context
+        )
+        kept = len(block) - texts.count(None)
+        return {"texts": texts, "samples": samples}, {"asked": len(block), "kept": kept, "samples": samples}
+
+    blocks = in_blocks(context, records, BLOCK_BATCHES * spec.cot.batch_size, work, "question")
+    texts = [text for block in blocks for text in block["texts"]]
     kept = [replace(record, cot=text) for record, text in zip(records, texts, strict=True) if text is not None]
-    return kept, sum(block["samples"] for block in journal.blocks)
-
-
-def _ask(
-    spec: GenerateCotSpec,
-    records: list[Record],
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    context: Context,
-) -> tuple[list[str | None], int]:
-    """The first verified text of every question (None after ``attempts`` failures), and the number of samples drawn.
-
-    An attempt is made only for questions still without a text: the same choice as sampling all attempts at once.
-    """
-    texts: list[str | None] = [None] * len(records)
-    prompts = [chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record)) for record in records]
-    samples = 0
-    for attempt in range(spec.cot.attempts):
-        open_ = [i for i, text in enumerate(texts) if text is None]
-        asked = [prompts[i] for i in open_]
-        drawn = generate(model, tokenizer, asked, spec.cot.sampling, 1, seed + attempt, spec.cot.batch_size)
-        completions = [completion for (completion,) in drawn]
-        verdicts = verify_many([records[i] for i in open_], [completion.text for completion in completions])
-        for i, completion, verdict in zip(open_, completions, verdicts, strict=True):
-            if verdict.correct and not completion.truncated:
-                texts[i] = completion.text.strip()
-        samples += len(open_)
-        written = sum(len(completion.ids) for completion in completions)
-        context.count(parameters(model), generated=written, scored=sum(map(len, asked)))
-        if None not in texts:
-            break
-    return texts, samples
+    return kept, sum(block["samples"] for block in blocks)
 
 
 STAGE = Stage(

@@ -1,6 +1,6 @@
 """Direct RL: GRPO of the target itself, rewarded by whether the answer verifies.
 
-    python -m dart.stages.train_rl --config SPEC --model results/nano/models/ash --data results/nano/cot \
+    python -m dart.stages.train_rl --config SPEC --model results/nano/models/ash --questions results/nano/cot \
         --out results/nano/runs/ash-rl-s1 --scratch SCRATCH
 
 Writes ``model/``, ``checkpoints/step-NNNNNN/``, ``metrics.jsonl`` and ``completions.parquet``. The questions are those
@@ -31,7 +31,7 @@ class TrainRlSpec(Spec):
 
 def run(spec: TrainRlSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Train, save, and return the steps and the last step's metrics."""
-    records = read_records(inputs["data"] / "demonstrations.jsonl")
+    records = read_records(inputs["questions"] / "demonstrations.jsonl")
     tokenizer = load_tokenizer(inputs["model"] / "model")
     policy = load_model(inputs["model"] / "model")
 
@@ -51,9 +51,9 @@ def judge(records: list[Record], texts: list[str]) -> Judgement:
 
 STAGE = Stage(
     name="train_rl",
-    version=1,
+    version=2,
     spec=TrainRlSpec,
-    inputs={"model": "folder whose model/ is trained", "data": "folder with the demonstrations"},
+    inputs={"model": "folder whose model/ is trained", "questions": "folder with the demonstrations (CoT not used)"},
     run=run,
 )
 

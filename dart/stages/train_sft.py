@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
 from dart import chat
 from dart.config import Prompts, Sft
+from dart.errors import UserError
 from dart.records import Record, read_records
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.checkpoints import export_steps
@@ -36,8 +38,9 @@ class TrainSftSpec(Spec):
 def run(spec: TrainSftSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Train, save, and return steps, examples and final loss."""
     tokenizer = load_tokenizer(inputs["model"] / "model")
-    records = read_records(inputs["data"] / spec.file)
-    examples = ordered_examples(records, spec.prompts, tokenizer, spec.sft.epochs, spec.seed)
+    records = chosen(read_records(inputs["data"] / spec.file), spec.sft.examples, spec.seed)
+    behaviour = behaviour_logps(inputs["behaviour"]) if spec.sft.loss == "pear" else {}
+    examples = ordered_examples(records, spec.prompts, tokenizer, spec.sft.epochs, spec.seed, behaviour)
     steps = update_steps(len(examples), spec.sft.batch_size)
     model = load_model(inputs["model"] / "model")
     exports = export_steps(spec.sft.export_at, steps)
@@ -46,15 +49,40 @@ def run(spec: TrainSftSpec, inputs: dict[str, Path], context: Context) -> dict[s
     return result
 
 
+def chosen(records: list[Record], most: int, seed: int) -> list[Record]:
+    """Return at most ``most`` records, drawn by ``seed``, in their own order."""
+    if len(records) <= most:
+        return records
+    kept = set(random.Random(seed).sample(range(len(records)), most))
+    return [record for index, record in enumerate(records) if index in kept]
+
+
+def behaviour_logps(folder: Path) -> dict[str, list[float]]:
+    """Return record id -> log-probability of every completion token under the policy that wrote it (score_data)."""
+    table = pyarrow.parquet.read_table(folder / "scores.parquet", columns=["id", "logps"])
+    return dict(zip(table["id"].to_pylist(), table["logps"].to_pylist(), strict=True))
+
+
 def ordered_examples(
-    records: Sequence[Record], prompts: Prompts, tokenizer: PreTrainedTokenizerBase, epochs: int, seed: int
+    records: Sequence[Record],
+    prompts: Prompts,
+    tokenizer: PreTrainedTokenizerBase,
+    epochs: int,
+    seed: int,
+    behaviour: Mapping[str, list[float]],
 ) -> list[Example]:
     """Return the examples of all epochs, each epoch in its own random order drawn from ``seed``."""
     examples = []
     for record in records:
         messages = chat.solve_messages(prompts, record)
-        prompt = chat.prompt_ids(tokenizer, messages)
-        examples.append(Example(prompt, chat.completion_ids(tokenizer, messages, record.cot)))
+        completion = chat.completion_ids(tokenizer, messages, record.cot)
+        logps = behaviour.get(record.id, [])
+        if behaviour and len(logps) != len(completion):
+            raise UserError(
+                f"The behaviour policy's scores of {record.id} hold {len(logps)} tokens, the demonstration has "
+                f"{len(completion)}; score the very file that is trained on."
+            )
+        examples.append(Example(chat.prompt_ids(tokenizer, messages), completion, logps))
     rng = random.Random(seed)
     return [example for _ in range(epochs) for example in rng.sample(examples, len(examples))]
 
@@ -71,15 +99,22 @@ def settings(sft: Sft, steps: int, seed: int) -> Settings:
         max_grad_norm=sft.max_grad_norm,
         save_steps=sft.save_steps,
         seed=seed,
+        loss=sft.loss,
+        pear=sft.pear,
     )
 
 
 STAGE = Stage(
     name="train_sft",
-    version=1,
+    version=2,
     spec=TrainSftSpec,
-    inputs={"model": "folder whose model/ is fine-tuned", "data": "folder with the demonstrations"},
+    inputs={
+        "model": "folder whose model/ is fine-tuned",
+        "data": "folder with the demonstrations",
+        "behaviour": "folder of score_data under the policy that wrote them; read by the loss pear only",
+    },
     run=run,
+    optional=frozenset({"behaviour"}),
 )
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from dart.config import Pear
 from dart.errors import UserError
 from dart.stage import Context
 from dart.training.arguments import NoFinalCheckpoint, QuietTrainer, shared_arguments, train
@@ -19,16 +20,21 @@ from dart.training.callbacks import MetricsCallback
 from dart.training.checkpoints import ExportCallback
 from dart.training.loading import parameters
 from dart.training.mirror import wandb_run
+from dart.training.pear import BEHAVIOUR, PearCollator, PearLoss
 
 IGNORED = -100  # label of a token that is not trained on
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt (not trained on) and of its completion (turn end included)."""
+    """Token ids of a prompt (not trained on) and of its completion (turn end included).
+
+    ``behaviour`` are the completion's log-probabilities under the policy that wrote it, for the loss ``pear``.
+    """
 
     prompt: list[int]
     completion: list[int]
+    behaviour: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
@@ -49,6 +55,8 @@ class Settings:
     seed: int
     decay_steps: int = 0  # read by warmup_stable_decay only
     adam_beta2: float = 0.999
+    loss: Literal["nll", "dft", "pear"] = "nll"
+    pear: Pear | None = None  # read by the loss pear only
 
 
 class CountingSFTTrainer(QuietTrainer, SFTTrainer):
@@ -60,6 +68,10 @@ class CountingSFTTrainer(QuietTrainer, SFTTrainer):
     def training_step(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
         self.context.count(self.parameters, trained=int(inputs["attention_mask"].sum()))
         return super().training_step(model, inputs, *args, **kwargs)
+
+
+class PearTrainer(PearLoss, CountingSFTTrainer):
+    """``CountingSFTTrainer`` with PEAR's loss."""
 
 
 def update_steps(examples: int, batch_size: int) -> int:
@@ -78,7 +90,8 @@ def fine_tune(
     """Train ``model`` in place on ``examples`` in their order, once; resume when scratch holds a checkpoint.
 
     The loss is the mean over the completion tokens of the whole batch, however it is split. Checkpoints after the
-    updates in ``exports`` go to ``context.out / "checkpoints"``.
+    updates in ``exports`` go to ``context.out / "checkpoints"``. With the loss ``pear`` every example needs its
+    ``behaviour``.
 
     Returns
     -------
@@ -90,13 +103,17 @@ def fine_tune(
     export = ExportCallback(context.scratch, exports, tokenizer)
     with wandb_run(context, asdict(settings)) as run:
         metrics = MetricsCallback(context, run, {})
-        trainer = CountingSFTTrainer(
+        kind = PearTrainer if settings.loss == "pear" else CountingSFTTrainer
+        trainer = kind(
             model=model,
             processing_class=tokenizer,
             args=_arguments(len(examples), settings, context),
+            data_collator=PearCollator(tokenizer.pad_token_id) if settings.loss == "pear" else None,
             train_dataset=_dataset(examples, settings.batch_size),
             callbacks=[NoFinalCheckpoint(), export, metrics],
         )
+        if isinstance(trainer, PearTrainer):
+            trainer.pear, trainer.extra = settings.pear, metrics.extra
         trainer.context, trainer.parameters = context, parameters(model)
         train(trainer, context)
     export.move(context.out)
@@ -111,27 +128,30 @@ def _arguments(examples: int, settings: Settings, context: Context) -> SFTConfig
             f"{settings.batch_size}; choose one that does."
         )
     values = asdict(settings)
-    del values["batch_size"], values["gradient_accumulation"]
+    for name in ("batch_size", "gradient_accumulation", "loss", "pear"):
+        del values[name]
     return SFTConfig(
         **shared_arguments(context, steps=update_steps(examples, settings.batch_size), **values),
         per_device_train_batch_size=part,
         gradient_accumulation_steps=settings.gradient_accumulation,
         train_sampling_strategy="sequential",  # the caller's order; also what makes a resumed run exact
-        loss_type="nll",
+        loss_type="dft" if settings.loss == "dft" else "nll",  # PEAR's trainer computes its own
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,  # PEAR's column is no argument of the model
     )
 
 
 def _dataset(examples: Sequence[Example], batch_size: int) -> Dataset:
     rows = list(_by_length(examples, batch_size))
-    return Dataset.from_dict(
-        {
-            "input_ids": [row.prompt + row.completion for row in rows],
-            "labels": [[IGNORED] * len(row.prompt) + row.completion for row in rows],
-        }
-    )
+    columns = {
+        "input_ids": [row.prompt + row.completion for row in rows],
+        "labels": [[IGNORED] * len(row.prompt) + row.completion for row in rows],
+    }
+    if rows[0].behaviour:
+        columns[BEHAVIOUR] = [[0.0] * len(row.prompt) + row.behaviour for row in rows]
+    return Dataset.from_dict(columns)
 
 
 def _by_length(examples: Sequence[Example], batch_size: int) -> Iterator[Example]:
