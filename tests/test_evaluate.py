@@ -58,7 +58,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
 
 def run(folders: Path, out: Path, scratch: Path | None = None, **knobs: Any) -> tuple[Manifest, pd.DataFrame, list]:
     """Run the stage; returns its manifest, samples and scores."""
-    values = {"tasks": list(TASKS), "batch_size": 4, "max_new_tokens": 10} | knobs
+    values = {
+        "tasks": list(TASKS),
+        "in_domain": [],
+        "checkpoints": "all",
+        "batch_size": 4,
+        "max_new_tokens": 10,
+    } | knobs
     spec = {"labels": {"arm": "sft"}, "prompts": nano_prompts().model_dump(), "evaluate": values}
     inputs = {"run": folders / "run", "data": folders / "data"}
     run_stage(evaluate.STAGE, arguments(spec, out, scratch or out / "scratch", **inputs))
@@ -231,3 +237,10 @@ def test_an_unknown_task_is_refused_before_any_model_is_loaded(
     monkeypatch.setattr(evaluate, "load_model", None)
     with pytest.raises(UserError, match=r"evaluate\.tasks names 'nano_maths'"):
         run(folders, tmp_path, tasks=["nano_maths"])
+
+
+def test_only_the_final_model_is_evaluated_where_checkpoints_are_not_wanted(folders, tmp_path):
+    manifest, samples, scores = run(folders, tmp_path / "final", checkpoints="final")
+    assert {row["checkpoint"] for row in scores} == set(samples["checkpoint"]) == {"model"}
+    every, _, _ = run(folders, tmp_path / "all")
+    assert {task: every.result[task] for task in TASKS} == {task: manifest.result[task] for task in TASKS}

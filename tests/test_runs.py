@@ -51,21 +51,23 @@ def test_table_is_closed_and_ids_are_unique(scale):
 
 def test_main_arms_make_one_evaluation_a_target_and_seed():
     table = runs.table(config("nano"))
-    evaluated = runs.select(table, ["evaluate"], config("nano").main_arms)
+    evaluated = runs.evaluated(table, config("nano").main_arms, config("nano").seeds)
     labels = sorted((run.spec["labels"]["target"], run.arm, run.spec["labels"]["seed"]) for run in evaluated)
     trained = [(t, arm, seed) for t in ("ash", "birch") for arm in ("dart", "rl", "sft") for seed in (1, 2, 3)]
     assert labels == sorted([*trained, ("ash", "base", 0), ("birch", "base", 0)])
 
 
 def test_an_arm_is_a_row_of_yaml():
-    table = runs.table(changed("nano", arms={"mine": {"title": "Mine", "trainer": "sft", "data": "adapted"}}))
+    table = runs.table(
+        changed("nano", arms={"mine": {"title": "Mine", "group": "ablations", "trainer": "sft", "data": "adapted"}})
+    )
     mine = runs.find(table, "train_sft", "birch-mine-s2")
     assert mine.inputs == {"model": "models/birch", "data": "adapted/birch-s2"}
     assert mine.spec["seed"] == 2 and mine.spec["labels"] == {"arm": "mine", "target": "birch", "seed": 2}
 
 
-def arm(**knobs):
-    return {"title": "Mine", "trainer": "sft", "data": "adapted", "knobs": knobs}
+def arm(data="adapted", start="target", trainer="sft", **knobs):
+    return {"title": "Mine", "group": "ablations", "start": start, "trainer": trainer, "data": data, "knobs": knobs}
 
 
 def test_an_ablation_changes_its_own_runs_and_shares_the_rest():
@@ -97,7 +99,7 @@ def test_an_arm_s_knobs_are_checked_like_the_configuration():
     ):
         runs.table(changed("nano", arms={"mine": arm(mapper={"reward": {"gat": "none"}})}))
     with pytest.raises(UserError, match=r"arms\.mine\.knobs\.data"):  # shared by all arms
-        changed("nano", arms={"mine": arm(data={"train_size": 3})})
+        changed("nano", arms={"mine": arm() | {"knobs": {"data": {"train_size": 3}}}})
 
 
 def test_the_documented_example_is_an_arm():
@@ -105,6 +107,71 @@ def test_the_documented_example_is_an_arm():
     table = runs.table(changed("nano", **yaml.safe_load(block)))
     assert runs.find(table, "train_mapper", "ash-gentle_mapper-s1").spec["mapper"]["grpo"]["learning_rate"] == 2.5e-5
     assert runs.find(table, "train_sft", "birch-gentle_mapper-s3").inputs["data"] == "adapted/birch-gentle_mapper-s3"
+
+
+def test_main_arms_have_further_seeds_and_sweeps_fewer():
+    table = runs.table(changed("nano", seeds=[1, 2], main_seeds=[1, 2, 3], sweep_seeds=[2]))
+    seeds = {name: {run.spec["labels"]["seed"] for run in runs.evaluated(table, [name])} for name in
+             ("base", "dart", "no_gate", "dart_mapper_steps_x2")}  # fmt: skip
+    assert seeds == {"base": {0}, "dart": {1, 2, 3}, "no_gate": {1, 2}, "dart_mapper_steps_x2": {2}}
+    chosen = runs.evaluated(table, ["sft", "sft_learning_rate_x4"], split="validation")
+    assert {tuple(run.spec["evaluate"]["tasks"]) for run in chosen} == {("validation",)}
+    assert sorted(run.id for run in chosen if "ash" in run.id) == [
+        "ash-sft-s1-validation", "ash-sft-s2-validation", "ash-sft-s3-validation",
+        "ash-sft_learning_rate_x4-s2-validation",
+    ]  # fmt: skip
+
+
+def test_a_sweep_multiplies_its_knob_and_nothing_else():
+    found = config("nano")
+    arms = found.every_arm()
+    assert arms["rl_learning_rate_x4"].knobs["rl"] == {"learning_rate": 8e-5}
+    assert arms["dart_mapper_steps_x0.25"].knobs["mapper"] == {"grpo": {"steps": 15}}
+    assert [(p.arm, p.value, p.name) for p in found.points("data_size")][:3] == [
+        ("sft", 375, "sft_data_size_x0.25"), ("sft", 750, "sft_data_size_x0.5"), ("sft", 1500, "sft"),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"sweeps\.data_size\.knob is 'sft\.exampels', which is no number"):
+        changed("nano", sweeps={"data_size": {"knob": "sft.exampels"}}).every_arm()
+    with pytest.raises(UserError, match=r"sweeps\.data_size names the arm 'sfd'"):
+        changed("nano", sweeps={"data_size": {"arms": ["sfd"]}}).every_arm()
+
+
+def test_another_target_s_data_and_an_untrained_mapper_need_no_mapper_rl_of_their_own():
+    table = runs.table(config("nano"))
+    assert runs.find(table, "train_sft", "ash-cross_target-s2").inputs["data"] == "adapted/birch-s2"
+    assert runs.find(table, "adapt_data", "ash-best_of_n-s1").inputs["mapper"] == "models/mapper"
+    assert runs.find(table, "adapt_data", "ash-self_rewrite-s1").inputs["mapper"] == "models/ash"
+    trained = {run.id for run in table if run.stage == "train_mapper"}
+    assert not [name for name in trained if "cross" in name or "self" in name or "untrained" in name]
+
+
+def test_an_arm_goes_on_from_another_of_the_same_target_and_seed():
+    table = runs.table(config("nano"))
+    assert runs.find(table, "train_rl", "birch-dart_rl-s3").inputs == {
+        "model": "runs/birch-dart-s3",
+        "questions": "cot",
+    }
+    second = runs.find(table, "train_sft", "ash-stage_specific-s1")
+    assert second.inputs["model"] == "runs/ash-stage_specific_loop-s1"
+    reworked = runs.find(table, "rework_data", "ash-stage_specific-s1")
+    assert reworked.inputs["rollouts"] == "rollouts/ash-stage_specific_loop-s1" and reworked.spec["critique"] is True
+    rollouts = runs.find(table, "pass_rate", "ash-stage_specific_loop-s1")
+    assert rollouts.inputs["model"] == "runs/ash-stage_specific_loop-s1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mine": arm("questions", "base", "rl")}, "arms.mine.start names 'base', no trained arm"),
+        ({"one": arm(start="two"), "two": arm(start="one")}, r"arms.one starts from itself \(one <- two <- one\)"),
+        ({"mine": arm("questions", "dart_mapper_steps_x2", "rl")}, r"arms.mine has the seeds \[3\]"),
+        ({"mine": arm("none")}, "arms.mine: trainer sft needs data"),
+        ({"mine": arm(sft={"loss": "pear"})}, "known for data: original only"),
+    ],
+)  # fmt: skip
+def test_an_arm_that_cannot_be_made_is_refused_in_words(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        runs.table(changed("nano", arms=changes))
 
 
 def test_with_inputs_reaches_the_data():
@@ -125,9 +192,10 @@ def test_with_inputs_reaches_the_data():
 
 def test_a_changed_value_changes_only_the_runs_it_affects():
     before = {run.folder: run.spec for run in runs.table(config("nano"))}
-    after = {run.folder: run.spec for run in runs.table(changed("nano", rl={"learning_rate": 1e-6}))}
+    after = {run.folder: run.spec for run in runs.table(changed("nano", rework={"attempts": 9}))}
     differing = {folder for folder in before if before[folder] != after[folder]}
-    assert differing == {f"runs/{target}-rl-s{seed}" for target in ("ash", "birch") for seed in (1, 2, 3)}
+    arms = ("stage_specific_sft", "stage_specific")
+    assert differing == {f"reworked/{t}-{arm}-s{seed}" for t in ("ash", "birch") for arm in arms for seed in (1, 2, 3)}
 
 
 def test_unknown_names_are_told_with_the_nearest():

@@ -61,6 +61,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_records(folder / "benchmarks" / f"{task}.jsonl", [p.record(f"{task}-{i}") for i, p in enumerate(drawn)])
         GOLD.update({f"{task}-{i}": {s: styles.render(p, s) for s in styles.STYLES} for i, p in enumerate(drawn)})
     words = "Ann has {} apples. Ann buys 5 more. How many apples does Ann have?"
+    write_records(folder / "validation.jsonl", [problems.sample("write", rng, "validation").record("validation-0")])
     write_records(
         folder / "benchmarks" / "gsm8k.jsonl",
         [Record(f"g-{i}", "math", words.format(i), answer=str(i + 5)) for i in (1000, 2000)],
@@ -69,7 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tasks_of(data: Path, names: tuple[str, ...], max_new_tokens: int = 4) -> dict[str, Task]:
-    knobs = Evaluate(tasks=names, batch_size=4, max_new_tokens=max_new_tokens)
+    knobs = Evaluate(tasks=names, in_domain=(), checkpoints="all", batch_size=4, max_new_tokens=max_new_tokens)
     return load_tasks(task_manager(data, nano_prompts()), knobs)
 
 
@@ -90,7 +91,9 @@ def test_every_task_of_the_folder_loads_without_a_network(data: Path, monkeypatc
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     known = task_manager(data, nano_prompts()).all_tasks
-    assert sorted(known) == sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*TASKS, "gsm8k"])
+    assert (
+        sorted(known) == sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*TASKS, "gsm8k", "validation"])
+    )
     tasks = tasks_of(data, tuple(known))
     for name in known:
         assert [doc["id"] for doc in tasks[name].test_docs()] == [record.id for record in benchmark(data, name)]
@@ -114,7 +117,8 @@ def test_missing_questions_are_told_in_one_sentence(data: Path, tmp_path: Path) 
 def test_the_prompts_put_to_the_model_are_those_of_training(data: Path, tiny_model_dir: Path) -> None:
     names = (*TASKS, "gsm8k")
     prompts = nano_prompts().model_copy(update={"solve": "Compute. {question} Solution:"})
-    tasks = load_tasks(task_manager(data, prompts), Evaluate(tasks=names, batch_size=4, max_new_tokens=1))
+    knobs = Evaluate(tasks=names, in_domain=(), checkpoints="all", batch_size=4, max_new_tokens=1)
+    tasks = load_tasks(task_manager(data, prompts), knobs)
     tokenizer = load_tokenizer(tiny_model_dir)
     backend = Backend(load_model(tiny_model_dir), tokenizer, 4)
     score(backend, tasks)

@@ -203,7 +203,7 @@ def test_direct_rl_rewards_verified_answers_only():
 
 def test_direct_rl_writes_a_model(tmp_path, inputs):
     spec = {"labels": {}, "seed": 1, "prompts": PROMPTS, "rl": grpo_knobs(steps=2)}
-    folders = {"model": inputs["mapper"], "data": inputs["cot"]}
+    folders = {"model": inputs["mapper"], "questions": inputs["cot"]}
     run_stage(train_rl.STAGE, arguments(spec, tmp_path / "out", tmp_path / "scratch", **folders))
     rows = metric_rows(tmp_path / "out")
     names = {"reward", "correct", "clipped_ratio", "frac_reward_zero_std", "completion_length", "loss", "grad_norm"}

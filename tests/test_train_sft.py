@@ -71,7 +71,9 @@ def test_steps_tokens_and_flops_are_counted(tmp_path, inputs):
     manifest = json.loads((out / "manifest.json").read_text())
     tokenizer = load_tokenizer(inputs["model"] / "model")
     prompts = train_sft.TrainSftSpec(**sft_spec()).prompts
-    tokens = 2 * sum(len(example) for example in train_sft.ordered_examples(demonstrations(), prompts, tokenizer, 1, 0))
+    tokens = 2 * sum(
+        len(example) for example in train_sft.ordered_examples(demonstrations(), prompts, tokenizer, 1, 0, {})
+    )
     assert manifest["result"]["steps"] == 3
     assert [row["step"] for row in metric_rows(out)] == [1, 2, 3]
     assert manifest["tokens_trained"] == tokens
@@ -90,7 +92,7 @@ def test_exported_checkpoints_are_loadable_models_before_the_last_step(tmp_path,
 def test_every_epoch_sees_every_example_in_a_new_order(inputs):
     tokenizer = load_tokenizer(inputs["model"] / "model")
     prompts = train_sft.TrainSftSpec(**sft_spec()).prompts
-    examples = train_sft.ordered_examples(demonstrations(), prompts, tokenizer, 2, seed=5)
+    examples = train_sft.ordered_examples(demonstrations(), prompts, tokenizer, 2, 5, {})
     first, second = [[tuple(e.prompt) for e in part] for part in (examples[:12], examples[12:])]
     assert first != second and sorted(first) == sorted(second) and len(set(first)) == 12
 

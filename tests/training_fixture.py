@@ -17,6 +17,14 @@ from dart.stage import Context
 PROMPTS = nano_prompts().model_dump()
 PENALTIES = ("answer_first", "length", "repetition", "question_copy", "solution_reference")
 PENALTIES += ("missing_answer", "false_equation", "hard_coded")
+PEAR = {
+    "level": "token",
+    "block": 4,
+    "gamma": 0.999,
+    "delta_clip": [-0.08, 0.3],
+    "log_weight_clip": [-10.0, 5.0],
+    "normalise": "none",
+}
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 12}
 
 
@@ -59,6 +67,9 @@ def data_input(folder: Path, records: list[Record]) -> Path:
 def sft_spec(**changes: object) -> dict:
     """Spec of ``train_sft``."""
     sft = {
+        "loss": "nll",
+        "pear": PEAR,
+        "examples": 1000,
         "epochs": 1,
         "batch_size": 4,
         "gradient_accumulation": 1,
@@ -113,7 +124,13 @@ def mapper_spec(**changes: object) -> dict:
             "reasoning_tokens": 4,
         },
     }
-    mapper = {"start": "mapper", "grpo": grpo_knobs(**changes), "reward": reward, "scoring_batch": 8}
+    mapper = {
+        "start": "mapper",
+        "trained_for": "own",
+        "grpo": grpo_knobs(**changes),
+        "reward": reward,
+        "scoring_batch": 8,
+    }
     return {"labels": {"target": "ash", "seed": 1}, "seed": 1, "prompts": PROMPTS, "mapper": mapper}
 
 
