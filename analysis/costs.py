@@ -5,7 +5,8 @@ Rules of attribution, printed with every table and figure that uses them:
 - *Shared stages* (``make_data``, ``train_zoo``: questions and the models every arm starts from) are charged to no arm.
 - Everything else upstream is charged in full to every arm whose training text was made with it, as to somebody who
   runs that arm alone: writing the original CoT is charged to SFT and to DART, mapper RL and rewriting to DART.
-- ``train_rl`` reads only the questions of its data folder, so what it took to write the text there is not charged.
+- A stage whose input is called ``questions`` (``train_rl``, ``pass_rate``, selection by pass rate) reads no CoT there,
+  so that the original CoT is not charged to arms that use it in no other way.
 - ``evaluate`` is measurement and is charged to no arm.
 
 Trained tokens are those forwarded *and* backwarded, prompt included, mapper RL's own among them; tokens that were only
@@ -23,11 +24,13 @@ from dart.errors import UserError
 
 COSTS = ("device_seconds", "tokens_generated", "tokens_scored", "tokens_trained", "flops")
 SHARED = ("make_data", "train_zoo")
-QUESTIONS_ONLY = ("train_rl", "data")
+QUESTIONS = "questions"
+WRITES_COT = "generate_cot"
 RULE = (
     "Questions and the models that every arm starts from are shared and charged to no arm; original CoT is charged in "
-    "full to every arm that trains on text made from it, mapper RL and rewriting to the arms that train on rewrites; "
-    "evaluation is charged to none."
+    "full to every arm that trains on text made from it, mapper RL and rewriting to the arms that train on rewrites, "
+    "pass rates and scores to the arms whose data were chosen by them; an arm that goes on from another pays for that one "
+    "as well; evaluation is charged to none."
 )
 
 
@@ -51,9 +54,9 @@ def charged(run: Run, index: Mapping[str, Run]) -> list[Run]:
     while waiting:
         here = waiting.pop()
         for name in here.manifest.inputs:
-            if (here.stage, name) == QUESTIONS_ONLY:
-                continue
             above = parent(here, name, index)
+            if name == QUESTIONS and above.stage == WRITES_COT:
+                continue
             if above.stage not in SHARED and above.manifest.fingerprint not in found:
                 found[above.manifest.fingerprint] = above
                 waiting.append(above)

@@ -181,7 +181,8 @@ def write_tree(
             for arm, trainer, data in (("sft", "train_sft", "cot"), ("dart", "train_sft", f"adapted/{name}"),
                                        ("rl", "train_rl", "cot")):  # fmt: skip
                 run, labels = f"{target}-{arm}-s{seed}", {"arm": arm, "target": target, "seed": seed}
-                tree.stage(trainer, f"runs/{run}", labels, {"model": start, "data": data})
+                source = "questions" if trainer == "train_rl" else "data"
+                tree.stage(trainer, f"runs/{run}", labels, {"model": start, source: data})
                 tree.evaluate(f"runs/{run}", f"scores/{run}", labels, EXPORTS[trainer])
     return tree.paths
 
