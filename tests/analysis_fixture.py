@@ -146,9 +146,10 @@ def rewrites(rng: np.random.Generator, count: int) -> pd.DataFrame:
             middle = first + second
             text = f"{first} + {second} = {middle}. {middle} * 2 = {record.answer}. #### {record.answer}"
             rows.append({
-                "id": record.id, "sample": sample, "text": text, "correct": True, "align": float(np.exp(after)),
-                "reward": float(np.exp(after)), **{f"cheat_{name}": 0.0 for name in DETECTORS}, "chosen": sample == 0,
-                "tokens": 22, "length_ratio": 0.7, "copy_ratio": 0.1,
+                "id": record.id, "sample": sample, "text": text, "correct": True, "truncated": False,
+                "align": float(np.exp(after)), "reward": float(np.exp(after)), "chosen": sample == 0,
+                **{f"cheat_{name}": 0.0 for name in DETECTORS},
+                "tokens": 22, "tokens_original": 30, "length_ratio": 0.7, "copy_ratio": 0.1,
                 "logprob_original": before, "logprob_rewrite": after,
             })  # fmt: skip
     return pd.DataFrame(rows)
