@@ -131,16 +131,16 @@ def render(values: pd.DataFrame, pairs: pd.DataFrame, found: Sequence[Served], v
         parts.append(f"## Target {target}\n")
         for columns in (SAID, FORM):
             lines = [[view.titles[arm], *[cell(row, name) for name in columns]] for arm, row in rows]
-            parts.append(files.markdown(["Arm", *columns], lines))
+            parts.append(files.markdown(["Arm", *map(_spoken, columns)], lines))
         detectors = sorted({name.removeprefix(CHEAT) for name in mine["measure"] if name.startswith(CHEAT)})
         lines = [[view.titles[arm], *[_tripped(row, name) for name in detectors]] for arm, row in rows]
         parts += ["Cheat detectors: % of the chosen rewrites / % of all samples, means over seeds.\n"]
-        parts.append(files.markdown(["Arm", *detectors], lines))
+        parts.append(files.markdown(["Arm", *map(_spoken, detectors)], lines))
     parts.append(_distances(mapper_distances.summary(pairs), view))
     shared = [f"`{arm}` ({other})" for arm, other in own.items() if arm != other]
     if shared:
         parts.append(f"Trained on the data of another arm, in brackets: {', '.join(shared)}.\n")
-    parts += ["## What the measures mean\n", *[f"- `{name}`: {words}." for name, words in MEASURES.items()], ""]
+    parts += ["## What the measures mean\n", *[f"- {_spoken(name)}: {words}." for name, words in MEASURES.items()], ""]
     return "\n".join(parts)
 
 
@@ -152,6 +152,10 @@ def cell(rows: pd.DataFrame, name: str) -> str:
     places = 1 if name in PERCENT else 2
     spread = f" [{found.min():.{places}f}, {found.max():.{places}f}]" if len(found) > 1 else ""
     return f"{found.mean():.{places}f}{'%' if name in PERCENT else ''}{spread}"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _tripped(rows: pd.DataFrame, detector: str) -> str:

@@ -36,7 +36,7 @@ MEASURES = {
     "perplexity_before": "the target's perplexity per token on the originals of the rewritten demonstrations, given "
     "the question, before any training",
     "perplexity_after": "the same on the rewrites",
-    "perplexity_ratio": "perplexity_after over perplexity_before",
+    "perplexity_ratio": "perplexity after over perplexity before",
 }
 
 

@@ -235,5 +235,5 @@ def test_the_command_writes_tables_and_legend(study, tmp_path):
     assert set(found["arm"]) == {"dart"} and set(found["seed"]) == {1, 2, 3}
     text = (tmp_path / "fidelity.md").read_text()
     assert "## Target ash" in text and "DART: SFT on adapted CoT | 100.0% [100.0, 100.0]" in text
-    assert all(f"- `{name}`: " in text for name in fidelity.MEASURES)
+    assert all(f"- {name.replace('_', ' ')}: " in text for name in fidelity.MEASURES)
     assert len(pd.read_csv(tmp_path / "fidelity_distances.csv")) == 3 + 2 * 3
