@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import zlib
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.study import View
+from analysis.study import SweepView, View
 from dart.manifest import Manifest, fingerprint, write_manifest
 from dart.records import Record, write_records
 
@@ -99,14 +100,20 @@ class Tree:
             rows.append(row)
         (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def evaluate(self, run: str, folder: str, labels: dict[str, Any], steps: tuple[int, ...]) -> None:
-        """Draw answers: early checkpoints lie between base and the arm's own accuracy."""
+    def evaluate(
+        self, run: str, folder: str, labels: dict[str, Any], steps: tuple[int, ...],
+        truth: dict[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """Draw answers: early checkpoints lie between base and the arm's own accuracy (or ``truth``, by task)."""
+        truth = truth or dict(zip(TASKS, TRUTH[labels["arm"]], strict=True))
+        base = dict(zip(TASKS, TRUTH["base"], strict=True))
         out, rng = self.stage("evaluate", folder, labels, {"run": run, "data": "data"})
         names = [*(f"step-{step:06d}" for step in steps), "model"]
         scores, answers = [], []
         for place, name in enumerate(names):
             share = (place + 1) / len(names)
-            for task, before, after in zip(TASKS, TRUTH["base"], TRUTH[labels["arm"]], strict=True):
+            for task, after in truth.items():
+                before = base.get(task, after)
                 chance = before + (after - before) * share
                 same = np.random.default_rng(zlib.crc32(task.encode()))  # a question is as hard for every arm
                 hard = same.uniform(size=self.questions)
@@ -146,9 +153,10 @@ def rewrites(rng: np.random.Generator, count: int) -> pd.DataFrame:
             middle = first + second
             text = f"{first} + {second} = {middle}. {middle} * 2 = {record.answer}. #### {record.answer}"
             rows.append({
-                "id": record.id, "sample": sample, "text": text, "correct": True, "align": float(np.exp(after)),
-                "reward": float(np.exp(after)), **{f"cheat_{name}": 0.0 for name in DETECTORS}, "chosen": sample == 0,
-                "tokens": 22, "length_ratio": 0.7, "copy_ratio": 0.1,
+                "id": record.id, "sample": sample, "text": text, "correct": True, "truncated": False,
+                "align": float(np.exp(after)), "reward": float(np.exp(after)), "chosen": sample == 0,
+                **{f"cheat_{name}": 0.0 for name in DETECTORS},
+                "tokens": 22, "tokens_original": 30, "length_ratio": 0.7, "copy_ratio": 0.1,
                 "logprob_original": before, "logprob_rewrite": after,
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -187,6 +195,69 @@ def write_tree(
     return tree.paths
 
 
+# True accuracy, on every task, of the swept arms by sweep, arm and value of the knob; None: the arm itself, at the
+# configuration's value. At its best learning rate SFT is ahead of DART, at the common one it is behind.
+SWEPT: dict[str, dict[str, dict[float, float | None]]] = {
+    "mapper_steps": {"dart": {15: 0.52, 60: None, 120: 0.63}},
+    "data_size": {"sft": {375: 0.58, 750: 0.52, 1500: None}, "dart": {375: 0.55, 750: 0.57, 1500: None}},
+    "learning_rate": {
+        "sft": {5e-5: 0.75, 2e-4: None, 8e-4: 0.30},
+        "dart": {5e-5: 0.56, 2e-4: None, 8e-4: 0.45},
+        "rl": {5e-6: 0.54, 2e-5: None, 8e-5: 0.35},
+    },
+}
+KNOBS = {
+    "mapper_steps": ("mapper RL steps", "mapper.grpo.steps"),
+    "data_size": ("demonstrations", "sft.examples"),
+    "learning_rate": ("learning rate", "{trainer}.learning_rate"),
+}
+
+
+def swept(sweep: str, arm: str, value: float) -> str:
+    """The name of a swept arm."""
+    return arm if SWEPT[sweep][arm][value] is None else f"{arm}_{sweep}_{value:g}"
+
+
+def write_sweeps(
+    root: Path, targets: tuple[str, ...] = ("ash", "birch"), seeds: tuple[int, ...] = (1, 2), questions: int = 60
+) -> tuple[list[Path], list[Path]]:
+    """Add the swept arms and ``best_of_n`` to a study; returns their manifests and those of the validation runs."""
+    tree, validated = Tree(root, targets, seeds, questions), Tree(root, targets, seeds, questions)
+    cells = [(key, arm, value) for key, arms in SWEPT.items() for arm, values in arms.items() for value in values]
+    for target, seed, (key, arm, value) in itertools.product(targets, seeds, [*cells, ("", "best_of_n", 0)]):
+        true = SWEPT[key][arm][value] if key else 0.5
+        name = swept(key, arm, value) if key else arm
+        run, labels = f"{target}-{name}-s{seed}", {"arm": name, "target": target, "seed": seed}
+        if true is not None:
+            inputs = {
+                "model": f"models/{target}",
+                "data": "cot" if arm in ("sft", "rl") else f"adapted/{target}-s{seed}",
+            }
+            tree.stage("train_rl" if arm == "rl" else "train_sft", f"runs/{run}", labels, inputs)
+            tree.evaluate(f"runs/{run}", f"scores/{run}", labels, (), dict.fromkeys(TASKS, true))
+        if key == "learning_rate":
+            true = true or float(np.mean(TRUTH[arm]))
+            labels = {**labels, "split": "validation"}
+            validated.evaluate(f"runs/{run}", f"validation/{run}", labels, (), {"validation": true})
+    return tree.paths, validated.paths
+
+
+def sweep_view(**changes: Any) -> View:
+    """The view that goes with :func:`write_sweeps`."""
+    sweeps = {
+        key: SweepView(
+            title=title, knob=knob, choose=key == "learning_rate",
+            points=tuple((arm, value, swept(key, arm, value)) for arm in SWEPT[key] for value in SWEPT[key][arm]),
+        )
+        for key, (title, knob) in KNOBS.items()
+    }  # fmt: skip
+    names = [name for sweep in sweeps.values() for _, _, name in sweep.points if name not in TITLES]
+    arms = (*TITLES, "best_of_n", *names)
+    groups = {arm: "main" for arm in TITLES} | {"best_of_n": "baselines"} | dict.fromkeys(names, "sweeps")
+    titles = {arm: TITLES.get(arm, arm) for arm in arms}
+    return view(**{"arms": arms, "titles": titles, "groups": groups, "sweeps": sweeps, **changes})
+
+
 def view(targets: tuple[str, ...] = ("ash", "birch"), **changes: Any) -> View:
     """The view that goes with :func:`write_tree`."""
     values: dict[str, Any] = {
@@ -199,4 +270,5 @@ def view(targets: tuple[str, ...] = ("ash", "birch"), **changes: Any) -> View:
 
 if __name__ == "__main__":
     write_tree(Path(sys.argv[1]), questions=200)
-    (Path(sys.argv[1]) / "view.json").write_text(view(bootstrap=2000).model_dump_json())
+    write_sweeps(Path(sys.argv[1]), questions=200)
+    (Path(sys.argv[1]) / "view.json").write_text(sweep_view(bootstrap=2000).model_dump_json())
