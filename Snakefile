@@ -40,6 +40,9 @@ rule all:
     input:
         rules.report.output,
         tables("baselines", "ablations", "controls"),
+        rules.arms.output,
+        rules.claims.output,
+        rules.sweeps.input,
 
 
 onstart:

@@ -29,8 +29,8 @@ WRITES_COT = "generate_cot"
 RULE = (
     "Questions and the models that every arm starts from are shared and charged to no arm; original CoT is charged in "
     "full to every arm that trains on text made from it, mapper RL and rewriting to the arms that train on rewrites, "
-    "pass rates and scores to the arms whose data were chosen by them; an arm that goes on from another pays for that one "
-    "as well; evaluation is charged to none."
+    "pass rates and scores to the arms whose data were chosen by them; an arm that goes on from another pays for it as "
+    "well; evaluation is charged to none."
 )
 
 

@@ -61,3 +61,132 @@ rule ablations:
 rule controls:
     input:
         tables("controls"),
+
+
+# Every arm in one table, by group.
+rule arms:
+    input:
+        scripts=["analysis/arms.py"],
+        manifests=ALL_RUNS,
+    output:
+        csv=f"{ROOT}/tables/arms.csv",
+        markdown=f"{ROOT}/tables/arms.md",
+    log:
+        f"{ROOT}/logs/arms.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        view=lambda wildcards: STUDY,
+    shell:
+        "start {log} analysis.arms --out $(dirname {output.csv}) --view {params.view:q}"
+        " --manifests {input.manifests}"
+
+
+# What the rewrites keep, delete and add, with and without the penalty.
+rule fidelity:
+    input:
+        scripts=["analysis/fidelity.py", "analysis/rewrite_measures.py", "analysis/mapper_distances.py"],
+        manifests=ALL_RUNS,
+    output:
+        csv=f"{ROOT}/tables/fidelity.csv",
+        distances=f"{ROOT}/tables/fidelity_distances.csv",
+        markdown=f"{ROOT}/tables/fidelity.md",
+    log:
+        f"{ROOT}/logs/fidelity.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        view=lambda wildcards: STUDY,
+    shell:
+        "start {log} analysis.fidelity --out $(dirname {output.csv}) --view {params.view:q}"
+        " --manifests {input.manifests}"
+
+
+# Accuracy over mapper steps, data size and learning rate.
+rule figure_sweeps:
+    input:
+        scripts=["analysis/figure_sweeps.py", "analysis/sweeps.py"],
+        manifests=manifests(ALL_SCORES),
+    output:
+        png=f"{ROOT}/figures/figure_sweeps.png",
+        pdf=f"{ROOT}/figures/figure_sweeps.pdf",
+        csv=f"{ROOT}/figures/figure_sweeps.csv",
+        caption=f"{ROOT}/figures/figure_sweeps.json",
+    log:
+        f"{ROOT}/logs/figure_sweeps.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        view=lambda wildcards: STUDY,
+    shell:
+        "start {log} analysis.figure_sweeps --out $(dirname {output.png}) --view {params.view:q}"
+        " --manifests {input.manifests}"
+
+
+# Every arm at the learning rate that is best on the validation questions, and at the common one.
+rule learning_rates:
+    input:
+        scripts=["analysis/learning_rates.py", "analysis/sweeps.py"],
+        manifests=manifests(ALL_SCORES),
+        validation=VALIDATED,
+    output:
+        csv=f"{ROOT}/tables/learning_rates.csv",
+        comparison=f"{ROOT}/tables/learning_rates_comparison.csv",
+        markdown=f"{ROOT}/tables/learning_rates.md",
+    log:
+        f"{ROOT}/logs/learning_rates.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        view=lambda wildcards: STUDY,
+    shell:
+        "start {log} analysis.learning_rates --out $(dirname {output.csv}) --view {params.view:q} --validation {input.validation}"
+        " --manifests {input.manifests}"
+
+
+# The claims of the paper and of its referee, decided.
+rule claims:
+    input:
+        scripts=["analysis/claims.py"],
+        claims="configs/claims.yaml",
+        fidelity=rules.fidelity.output.csv,
+        manifests=ALL_RUNS,
+    output:
+        csv=f"{ROOT}/tables/claims.csv",
+        markdown=f"{ROOT}/tables/claims.md",
+    log:
+        f"{ROOT}/logs/claims.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        view=lambda wildcards: STUDY,
+    shell:
+        "start {log} analysis.claims --out $(dirname {output.csv}) --view {params.view:q} --claims {input.claims}"
+        " --fidelity {input.fidelity}"
+        " --manifests {input.manifests}"
+
+
+rule sweeps:
+    input:
+        rules.figure_sweeps.output,
+        rules.learning_rates.output,
