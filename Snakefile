@@ -40,9 +40,7 @@ rule all:
     input:
         rules.report.output,
         tables("baselines", "ablations", "controls"),
-        rules.arms.output,
-        rules.claims.output,
-        rules.sweeps.input,
+        rules.study_report.output,
 
 
 onstart:

@@ -19,12 +19,13 @@ NAME = "arms"
 GROUPS = ("main", "baselines", "ablations", "controls", "sweeps")
 REFERENCES = ("sft", "dart")
 VALUES = ("", "_low", "_high")  # of a mean and its interval: average, average_low, average_high
-COSTS = ("tokens_trained", "own_tokens_trained", "device_seconds")
-HEADER = ("trained tokens", "own trained tokens", "device time")
+OWN = "own_tokens_trained"
+COSTS = (*costs.COSTS, OWN)
+HEADER = ("device time", "generated", "scored", "trained", "FLOPs", "own trained")
 LEGEND = (
-    "In-domain are the benchmarks of the training questions' kind, out-of-domain the others. Trained tokens and device "
-    "time are means over seeds, upstream stages included; own trained tokens are those of the arm's last training run "
-    "alone."
+    "In-domain are the benchmarks of the training questions' kind, out-of-domain the others. Costs (device time; tokens "
+    "generated, scored and trained; estimated FLOPs) are means over seeds, upstream stages included; own trained "
+    "tokens are those of the arm's last training run alone."
 )
 
 
@@ -92,10 +93,8 @@ def costs_by_arm(runs: Sequence[Run]) -> pd.DataFrame:
     for run in evaluated(runs):
         made = costs.trained(run, index)
         paid = costs.total([] if made is None else [*costs.charged(made, index), made])
-        own = 0.0 if made is None else made.manifest.tokens_trained
-        row = {"tokens_trained": paid["tokens_trained"], "own_tokens_trained": own}
         labels = {name: run.labels[name] for name in ("target", "arm")}
-        rows.append({**labels, **row, "device_seconds": paid["device_seconds"]})
+        rows.append({**labels, **paid, OWN: 0.0 if made is None else made.manifest.tokens_trained})
     return pd.DataFrame(rows).groupby(["target", "arm"])[list(COSTS)].mean()
 
 
@@ -119,8 +118,9 @@ def _line(row: dict, names: Sequence[str], view: View) -> list[str]:
     for name in names:
         values = pd.Series([row[f"{name}{end}"] for end in VALUES], index=table1.VALUES)
         cells.append(table1.interval(values, "+" if name.startswith("minus_") else "") if values.notna().all() else "")
-    tokens = [files.count(row[name]) for name in COSTS[:2]]
-    return [view.titles[row["arm"]], str(row["seeds"]), *cells, *tokens, files.duration(row["device_seconds"])]
+    tokens = [files.count(row[name]) for name in ("tokens_generated", "tokens_scored", "tokens_trained")]
+    spent = [files.duration(row["device_seconds"]), *tokens, f"{row['flops']:.1e}", files.count(row[OWN])]
+    return [view.titles[row["arm"]], str(row["seeds"]), *cells, *spent]
 
 
 def _not_run(found: pd.DataFrame, view: View) -> str:

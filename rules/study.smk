@@ -190,3 +190,31 @@ rule sweeps:
     input:
         rules.figure_sweeps.output,
         rules.learning_rates.output,
+
+
+# Claims, all arms, sweeps and fidelity on one page.
+rule study_report:
+    input:
+        scripts=["analysis/study_report.py", "analysis/templates/study.html.j2", "analysis/templates/report.css"],
+        tables=[
+            rules.claims.output.markdown,
+            rules.arms.output.markdown,
+            rules.learning_rates.output.markdown,
+            rules.fidelity.output.markdown,
+        ],
+        figure=rules.figure_sweeps.output.png,
+    output:
+        html=f"{ROOT}/report/study.html",
+    log:
+        f"{ROOT}/logs/study_report.log",
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        tables=lambda wildcards, input: Path(input.tables[0]).parent,
+        figures=lambda wildcards, input: Path(input.figure).parent,
+    shell:
+        "start {log} analysis.study_report --out $(dirname {output.html}) --tables {params.tables} --figures {params.figures}"

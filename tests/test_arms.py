@@ -114,4 +114,4 @@ def test_the_command_lists_what_was_not_run(study, runs, tmp_path, monkeypatch):
     assert told.count("### Main") == 2 and told.count("### Baselines") == 1 and "### Ablations" not in told
     row = pd.read_csv(tmp_path / "arms.csv").set_index(["target", "arm"]).loc[("ash", "dart")]
     assert f"{row['minus_sft']:+.1f} [{row['minus_sft_low']:+.1f}, {row['minus_sft_high']:+.1f}]" in told
-    assert "| 420 k | 120 k | 105 s |" in told
+    assert "| 105 s | 120 k | 100 k | 420 k | 2.5e+12 | 120 k |" in told
