@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis import claims, evidence, statistics
+from analysis import claims, evidence, significance, statistics
 from analysis.evidence import Claim, Claims, Study, gather, read_claims, read_fidelity
 from analysis.study import cell, outcomes, read_runs, samples
 from dart.config import load
@@ -123,6 +123,9 @@ def test_verdicts_and_families(finished):
     clearest = table[table["family"] == "referee"].sort_values("p").iloc[0]
     assert clearest["p_adjusted"] == pytest.approx(4 * clearest["p"])
     assert len(runs) == 2 * 3 * 3
+    one = gather(claim(ACCURACY), "ash", finished).estimate
+    finest = significance.detectable(one, 0.05 / 6, 0.8)
+    assert table.loc[("better", "ash"), "detectable"] == pytest.approx(finest)
     power = table["power"].notna()
     assert set(table[power]["quantity"]) == {"accuracy"} and table[power]["power"].between(0, 1).all()
     assert table.loc[("cheaper", "ash"), "detectable"] >= 1
