@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from analysis import costs, files, statistics, style
-from analysis.study import FINAL, Run, View, cell, checkpoints, of_stage, outcomes, read_runs, samples
+from analysis.study import FINAL, Run, View, cell, checkpoints, of_stage, outcomes, paired, read_runs, samples
 
 NAME = "figure_efficiency"
 UPSTREAM = (0, (1, 1.2))
@@ -71,7 +71,7 @@ def equal_cost(table: pd.DataFrame, answers: pd.DataFrame, view: View) -> pd.Dat
             if reached.empty:
                 continue
             last = reached.iloc[-1]
-            grids = [outcomes(cell(answers, one["arm"], target, one["index"]), view.tasks) for one in (mine, last)]
+            grids = paired(answers, arm, reference, target, view.tasks, mine["index"], last["index"])
             found = statistics.intervals(statistics.difference(*grids), view.bootstrap, view.confidence, view.seed)
             gap = found[statistics.AVERAGE]
             rows.append({

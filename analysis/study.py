@@ -23,6 +23,7 @@ from dart.manifest import Manifest
 from dart.parsing import Knobs
 
 FINAL = "model"  # name of the final model among the evaluated checkpoints
+UNTRAINED = 0  # the seed in the labels of an arm that trains nothing, the same model for every seed of the others
 Open = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -196,3 +197,41 @@ def cell(answers: pd.DataFrame, arm: str, target: str, index: int | None = None)
     if rows.empty:
         raise UserError(f"No evaluated run of arm {arm} for target {target} was given; add its evaluate manifest.")
     return rows
+
+
+def common_seeds(first: Iterable[int], second: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Return the seeds of two arms that are compared: those that both have, sorted.
+
+    An arm that trains nothing has the one seed ``UNTRAINED`` and is compared with every seed of the other. Without a
+    common seed both lists are empty.
+    """
+    ours, theirs = set(first), set(second)
+    if {UNTRAINED} in (ours, theirs):
+        return sorted(ours), sorted(theirs)
+    both = sorted(ours & theirs)
+    return both, both
+
+
+def paired(
+    answers: pd.DataFrame,
+    arm: str,
+    reference: str,
+    target: str,
+    tasks: Sequence[str],
+    index: int | None = None,
+    reference_index: int | None = None,
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Return the outcomes of an arm and of its reference on the seeds that they share (:func:`common_seeds`).
+
+    ``index`` and ``reference_index`` are checkpoints as in :func:`cell` (default: the final models).
+    """
+    rows = [cell(answers, arm, target, index), cell(answers, reference, target, reference_index)]
+    shared = common_seeds(*(one["seed"] for one in rows))
+    if not shared[0]:
+        ours, theirs = (" ".join(map(str, sorted(set(one["seed"])))) for one in rows)
+        raise UserError(
+            f"Arms {arm} (seeds {ours}) and {reference} (seeds {theirs}) have no seed in common for target {target}; "
+            "train one of them with the seeds of the other."
+        )
+    first, second = (outcomes(one[one["seed"].isin(seeds)], tasks) for one, seeds in zip(rows, shared, strict=True))
+    return first, second

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import files, statistics
-from analysis.study import View, cell, outcomes, read_runs, samples
+from analysis.study import View, cell, outcomes, paired, read_runs, samples
 
 NAME = "table1"
 VALUES = ("mean", "low", "high")
@@ -37,7 +37,7 @@ def differences(answers: pd.DataFrame, view: View) -> pd.DataFrame:
     rows = []
     for target in view.targets:
         for arm, reference in view.comparisons:
-            pair = [outcomes(cell(answers, name, target), view.tasks) for name in (arm, reference)]
+            pair = paired(answers, arm, reference, target, view.tasks)
             labels = {"target": target, "arm": arm, "reference": reference}
             rows += [{**labels, **row} for row in _rows(statistics.difference(*pair), view)]
     columns = ["target", "arm", "reference", "task", *VALUES, "seeds", "questions"]
@@ -62,8 +62,8 @@ def note(view: View) -> str:
     return (
         f"Accuracy in per cent, each with the {view.confidence:.0%} interval of a hierarchical bootstrap over "
         f"seeds and questions ({view.bootstrap:,} replicates). The average gives every benchmark the same weight. "
-        "Differences are in percentage points and paired: the same questions, and the same seeds where both arms "
-        "have several. An arm with one seed is a fixed model, whose interval is over questions only. Intervals "
+        "Differences are in percentage points and paired: the same questions, and the seeds that both arms have. "
+        "An arm with one seed is a fixed model, whose interval is over questions only. Intervals "
         "are not corrected for the number of comparisons."
     )
 

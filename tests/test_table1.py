@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import table1
-from analysis.study import cell, outcomes, read_runs, samples, view_of
+from analysis.study import cell, common_seeds, outcomes, paired, read_runs, samples, view_of
 from dart.config import load
 from dart.errors import UserError
 from tests.analysis_fixture import TASKS, TITLES, TRUTH, view
@@ -76,6 +76,30 @@ def test_early_checkpoints_stay_out_of_the_table(answers):
     final = outcomes(cell(answers, "sft", "ash"), TASKS)["nano_math"]
     first = outcomes(cell(answers, "sft", "ash", 0), TASKS)["nano_math"]
     assert first.mean() - final.mean() > 0.05
+
+
+def test_arms_are_compared_on_the_seeds_that_both_have(answers):
+    assert common_seeds([5, 1, 2], [2, 1, 7]) == ([1, 2], [1, 2])
+    assert common_seeds([0], [3, 1]) == ([0], [1, 3])
+    fewer = answers[(answers["arm"] != "sft") | (answers["seed"] > 1)]
+    ours, theirs = paired(fewer, "dart", "sft", "ash", TASKS)
+    every = outcomes(cell(answers, "dart", "ash"), TASKS)
+    assert all(np.array_equal(ours[task], every[task][1:]) for task in TASKS)
+    assert all(len(theirs[task]) == 2 for task in TASKS)
+    gaps = table1.differences(fewer, view()).set_index(["target", "arm", "reference", "task"])
+    row = gaps.loc[("ash", "dart", "sft", "nano_math")]
+    assert row["seeds"] == 2
+    assert row["mean"] == pytest.approx(100 * (ours["nano_math"].mean() - theirs["nano_math"].mean()))
+    assert gaps.loc[("ash", "dart", "base", "nano_math"), "seeds"] == 3
+
+
+def test_arms_without_a_common_seed_are_refused_in_words(answers):
+    rows = answers[((answers["arm"] == "dart") & (answers["seed"] == 1)) | (answers["arm"] == "sft")]
+    apart = rows[(rows["arm"] == "dart") | (rows["seed"] > 1)]
+    with pytest.raises(
+        UserError, match=r"dart \(seeds 1\) and sft \(seeds 2 3\) have no seed in common for target ash"
+    ):
+        paired(apart, "dart", "sft", "ash", TASKS)
 
 
 def test_missing_answers_and_changed_questions_are_refused(answers, study, tmp_path):
