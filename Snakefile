@@ -39,7 +39,7 @@ rule reproduce:
 rule all:
     input:
         rules.report.output,
-        tables("baselines", "ablations", "controls"),
+        tables("main", "baselines", "ablations", "controls"),
         rules.study_report.output,
 
 

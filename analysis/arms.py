@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis import costs, files, statistics, table1
-from analysis.pairing import paired
-from analysis.study import Run, View, cell, of_stage, outcomes, read_runs, samples
+from analysis.study import Run, View, cell, of_stage, outcomes, paired, read_runs, samples
 
 NAME = "arms"
 GROUPS = ("main", "baselines", "ablations", "controls", "sweeps")
@@ -23,9 +22,9 @@ OWN = "own_tokens_trained"
 COSTS = (*costs.COSTS, OWN)
 HEADER = ("device time", "generated", "scored", "trained", "FLOPs", "own trained")
 LEGEND = (
-    "In-domain are the benchmarks of the training questions' kind, out-of-domain the others. Costs (device time; tokens "
-    "generated, scored and trained; estimated FLOPs) are means over seeds, upstream stages included; own trained "
-    "tokens are those of the arm's last training run alone."
+    "In-domain are the benchmarks of the training questions' kind, out-of-domain the others. Costs (device time; "
+    "tokens generated, scored and trained; estimated FLOPs) are means over seeds, upstream stages included; own "
+    "trained tokens are those of the arm's last training run alone."
 )
 
 

@@ -22,7 +22,12 @@ from analysis.study import Run, read_runs, samples
 from dart.manifest import write_json
 
 NAME = "claims"
-TITLES = {"paper": "Claims of the paper", "referee": "Questions of the referee"}
+TITLES = {
+    "paper": "Claims of the paper",
+    "alternatives": "A referee asks: is it the mapper's RL, or would something simpler do?",
+    "parts": "A referee asks: which parts of DART matter?",
+    "rewrites": "A referee asks: are the rewrites faithful?",
+}
 UNITS = {"accuracy": "points", "cost": "ratio", "fidelity": ""}
 ABSENT = "\N{EN DASH}"
 Row = dict[str, Any]

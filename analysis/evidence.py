@@ -34,7 +34,7 @@ class Claim(Knobs):
 
     says: str
     source: str
-    family: Literal["paper", "referee"]
+    family: Literal["paper", "alternatives", "parts", "rewrites"]
     quantity: Literal["accuracy", "cost", "fidelity"]
     tasks: Literal["all", "in_domain", "out_of_domain"] | None = None
     cost: Literal["device_seconds", "tokens_generated", "tokens_scored", "tokens_trained", "flops"] | None = None

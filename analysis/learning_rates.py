@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import files, statistics, sweeps, table1
-from analysis.pairing import UNTRAINED, paired
-from analysis.study import View, read_runs, samples
+from analysis.study import UNTRAINED, View, paired, read_runs, samples
 from dart.errors import UserError
 
 NAME = "learning_rates"

@@ -33,8 +33,9 @@ rule compare:
 
 
 def tables(*groups):
-    """The comparisons of the arms of these groups."""
-    return [f"{ROOT}/tables/arms/{arm}.md" for arm, group in GROUPS.items() if group in groups]
+    """The comparisons of the arms of these groups with the main table's."""
+    others = [arm for arm, group in GROUPS.items() if group in groups and arm not in CONFIG.main_arms]
+    return [f"{ROOT}/tables/arms/{arm}.md" for arm in others]
 
 
 # `snakemake arm_NAME` for every arm, and `snakemake ablation_NAME` for those that are ablations.
@@ -163,7 +164,7 @@ rule learning_rates:
 # The claims of the paper and of its referee, decided.
 rule claims:
     input:
-        scripts=["analysis/claims.py"],
+        scripts=[f"analysis/{name}.py" for name in ("claims", "evidence", "verdicts", "significance")],
         claims="configs/claims.yaml",
         fidelity=rules.fidelity.output.csv,
         manifests=ALL_RUNS,

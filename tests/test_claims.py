@@ -24,7 +24,7 @@ ACCURACY = {"says": "A is better.", "source": "a test", "family": "paper", "quan
             "arm": "dart", "reference": "sft", "direction": "higher", "margin": 0}  # fmt: skip
 COST = {**ACCURACY, "quantity": "cost", "tasks": None, "cost": "device_seconds", "reference": "rl",
         "direction": "lower", "margin": 1}  # fmt: skip
-FIDELITY = {**ACCURACY, "family": "referee", "quantity": "fidelity", "tasks": None, "measure": "hallucinated",
+FIDELITY = {**ACCURACY, "family": "rewrites", "quantity": "fidelity", "tasks": None, "measure": "hallucinated",
             "reference": None, "direction": "lower", "margin": 0.01}  # fmt: skip
 VALUES = {"hallucinated": (0.002, 0.004, 0.003), "length_ratio": (0.7, 0.72, 0.71), "unmeasured": (np.nan,) * 3}
 
@@ -117,10 +117,10 @@ def test_verdicts_and_families(finished):
     absent = table.loc[("absent", "ash")]
     assert (absent["verdict"], absent["overall"], absent["seeds"]) == ("not run", "not run", 0)
     assert absent["missing"] == "no evaluated run of rft" and np.isnan(absent["p"])
-    # Six rows of the paper's family were tested, four of the referee's; the claim that was not run is in neither.
+    # Six rows of the paper's family were tested, four of the rewrites; the claim that was not run is in neither.
     smallest = table[table["family"] == "paper"]["p"].min()
     assert table[table["family"] == "paper"]["p_adjusted"].min() == pytest.approx(6 * smallest)
-    clearest = table[table["family"] == "referee"].sort_values("p").iloc[0]
+    clearest = table[table["family"] == "rewrites"].sort_values("p").iloc[0]
     assert clearest["p_adjusted"] == pytest.approx(4 * clearest["p"])
     assert len(runs) == 2 * 3 * 3
     one = gather(claim(ACCURACY), "ash", finished).estimate
