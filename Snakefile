@@ -49,7 +49,8 @@ onstart:
 
 onsuccess:
     end()
-    print(f"Done. The report, once made: {ROOT}/report/index.html")
+    pages = [str(page) for page in sorted(Path(ROOT).glob("report/*.html"))]
+    print(f"Done. {' and '.join(pages)}" if pages else "Done.")
 
 
 onerror:

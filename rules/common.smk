@@ -25,6 +25,7 @@ def checked(function, *arguments):
 CONFIG = checked(dart.config.parse, dart.config.Config, config, "The configuration")
 TABLE = checked(runs.table, CONFIG)
 ROOT = f"{CONFIG.results}/{CONFIG.scale}"
+GROUPS = {name: arm.group for name, arm in CONFIG.every_arm().items() if runs.evaluated(TABLE, [name])}
 checked(runs.check_targets, TABLE, ROOT, sys.argv[1:])  # Snakemake would only say that no rule makes it
 
 LAUNCH = warm.command()
@@ -57,6 +58,12 @@ def view_of_arm(arm):
     """The analysis's view of these arms: differences of this one from every other, as inline JSON."""
     pairs = tuple((arm, other) for other in beside(arm)[:-1])
     return view_of(CONFIG, beside(arm)).model_copy(update={"comparisons": pairs}).model_dump_json()
+
+
+def tables(*groups):
+    """The comparisons of the arms of these groups with the main table's."""
+    others = [arm for arm, group in GROUPS.items() if group in groups and arm not in CONFIG.main_arms]
+    return [f"{ROOT}/tables/arms/{arm}.md" for arm in others]
 
 
 def inputs(stage):

@@ -1,5 +1,4 @@
 # Beyond the main arms: every other arm, the sweeps, and what all of them together decide.
-GROUPS = {name: arm.group for name, arm in CONFIG.every_arm().items() if runs.evaluated(TABLE, [name])}
 ARMS = [*GROUPS]
 STUDY = json.dumps(view_of(CONFIG, ARMS).model_copy(update={"comparisons": ()}).model_dump(mode="json"))
 ALL_SCORES = runs.evaluated(TABLE, ARMS)
@@ -30,12 +29,6 @@ rule compare:
         view=lambda wildcards: view_of_arm(wildcards.arm),
     shell:
         "start {log} analysis.compare --out $(dirname {output.csv}) --view {params.view:q} --manifests {input.manifests}"
-
-
-def tables(*groups):
-    """The comparisons of the arms of these groups with the main table's."""
-    others = [arm for arm, group in GROUPS.items() if group in groups and arm not in CONFIG.main_arms]
-    return [f"{ROOT}/tables/arms/{arm}.md" for arm in others]
 
 
 # `snakemake arm_NAME` for every arm, and `snakemake ablation_NAME` for those that are ablations.

@@ -46,7 +46,7 @@ def test_style():
 def test_rules_bear_the_names_of_their_modules():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     called = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?\"start {log} ([\w.]+) ", rules, re.MULTILINE | re.DOTALL)
-    assert len(called) == 16
+    assert len(called) == 26
     assert all(module in (f"dart.stages.{rule}", f"analysis.{rule}") for rule, module in called)
     stages = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
     assert stages == {rule for rule, module in called if module.startswith("dart.")}
@@ -59,6 +59,22 @@ def test_dry_run_of_every_configuration(tmp_path, scale):
     assert done.returncode == 0, done.stdout
     assert {"make_data", "train_mapper", "train_sft", "train_rl", "evaluate", "report"} <= set(jobs)
     assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_all_makes_every_arm_and_the_claims(tmp_path, scale):
+    done = snakemake(tmp_path, "all", "-n", *SCALES[scale])
+    jobs = planned(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert {"pass_rate", "score_data", "select_data", "rework_data", "claims", "fidelity", "study_report"} <= set(jobs)
+    assert jobs["compare"] >= 25
+
+
+def test_named_targets_cover_every_arm_of_their_group(tmp_path):
+    jobs = planned(snakemake(tmp_path, "ablations", "-n").stdout)
+    assert jobs["compare"] == 8
+    one = planned(snakemake(tmp_path, "ablation_no_gate", "-n").stdout)
+    assert one["compare"] == one["ablation_no_gate"] == 1 and one["train_mapper"] == 12  # those of dart and its own
 
 
 @pytest.fixture(scope="module")
