@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field, field_validator
@@ -331,9 +331,16 @@ class Config(Knobs):
         return points(sweep, self.sweeps[sweep], self.arms, self.model_dump(mode="json"))
 
     def every_arm(self) -> dict[str, Arm]:
-        """Return the arms, and after them those that the sweeps make."""
+        """Return the arms and those that the sweeps make: the main table's first, then group by group.
+
+        Overlays may name an arm first, so that the order of the keys alone means nothing.
+        """
         swept = {point.name: point.made for sweep in self.sweeps for point in self.points(sweep)}
-        return self.arms | {name: arm for name, arm in swept.items() if name not in self.arms}
+        every = swept | self.arms
+        first = {name: place for place, name in enumerate(self.main_arms)}
+        groups = get_args(Arm.model_fields["group"].annotation)
+        order = sorted(every, key=lambda name: (first.get(name, len(first)), groups.index(every[name].group)))
+        return {name: every[name] for name in order}
 
 
 def load(paths: Sequence[Path | str]) -> Config:

@@ -73,7 +73,7 @@ def test_out_of_domain_leaves_the_training_kind_out(finished):
     every = gather(claim(ACCURACY), "ash", finished)
     assert (inside.questions, outside.questions) == (60, 300)
     assert (inside.shown.mean + 5 * outside.shown.mean) / 6 == pytest.approx(every.shown.mean)
-    with pytest.raises(UserError, match="no out_of_domain tasks"):
+    with pytest.raises(UserError, match="does not tell which tasks are out_of_domain"):
         evidence.tasks_of(claim(ACCURACY, tasks="out_of_domain"), view())
 
 
