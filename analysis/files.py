@@ -19,7 +19,10 @@ from dart.parsing import parse
 
 def parser(name: str, description: str | None, view: bool = True) -> argparse.ArgumentParser:
     """Return a parser with ``--out``, ``--manifests`` and, where the script compares arms, ``--view``."""
-    arguments = argparse.ArgumentParser(prog=f"python -m analysis.{name}", description=description)
+    # @FILE stands for the lines of a file: a study's manifests do not fit a command line.
+    arguments = argparse.ArgumentParser(
+        prog=f"python -m analysis.{name}", description=description, fromfile_prefix_chars="@"
+    )
     arguments.formatter_class = argparse.RawDescriptionHelpFormatter
     arguments.add_argument("--out", type=Path, required=True, help="folder for the results")
     arguments.add_argument("--manifests", type=Path, nargs="+", required=True, help="manifest.json of finished stages")

@@ -6,6 +6,18 @@ ALL_RUNS = manifests(runs.with_inputs(TABLE, ALL_SCORES))
 VALIDATED = manifests(runs.evaluated(TABLE, ARMS, split="validation"))
 
 
+# Their paths, line by line: hundreds do not fit a command line.
+rule manifest_list:
+    input:
+        ALL_RUNS,
+    output:
+        f"{ROOT}/manifests.txt",
+    log:
+        f"{ROOT}/logs/manifest_list.log",
+    run:
+        Path(output[0]).write_text("\n".join(input) + "\n")
+
+
 # One arm beside the main ones, as a table that is printed as well.
 rule compare:
     input:
@@ -62,6 +74,7 @@ rule arms:
     input:
         scripts=["analysis/arms.py"],
         manifests=ALL_RUNS,
+        listed=rules.manifest_list.output[0],
     output:
         csv=f"{ROOT}/tables/arms.csv",
         markdown=f"{ROOT}/tables/arms.md",
@@ -76,8 +89,7 @@ rule arms:
     params:
         view=lambda wildcards: STUDY,
     shell:
-        "start {log} analysis.arms --out $(dirname {output.csv}) --view {params.view:q}"
-        " --manifests {input.manifests}"
+        "start {log} analysis.arms --out $(dirname {output.csv}) --view {params.view:q}" " --manifests @{input.listed}"
 
 
 # What the rewrites keep, delete and add, with and without the penalty.
@@ -85,6 +97,7 @@ rule fidelity:
     input:
         scripts=["analysis/fidelity.py", "analysis/rewrite_measures.py", "analysis/mapper_distances.py"],
         manifests=ALL_RUNS,
+        listed=rules.manifest_list.output[0],
     output:
         csv=f"{ROOT}/tables/fidelity.csv",
         distances=f"{ROOT}/tables/fidelity_distances.csv",
@@ -101,7 +114,7 @@ rule fidelity:
         view=lambda wildcards: STUDY,
     shell:
         "start {log} analysis.fidelity --out $(dirname {output.csv}) --view {params.view:q}"
-        " --manifests {input.manifests}"
+        " --manifests @{input.listed}"
 
 
 # Accuracy over mapper steps, data size and learning rate.
@@ -161,6 +174,7 @@ rule claims:
         claims="configs/claims.yaml",
         fidelity=rules.fidelity.output.csv,
         manifests=ALL_RUNS,
+        listed=rules.manifest_list.output[0],
     output:
         csv=f"{ROOT}/tables/claims.csv",
         markdown=f"{ROOT}/tables/claims.md",
@@ -177,7 +191,7 @@ rule claims:
     shell:
         "start {log} analysis.claims --out $(dirname {output.csv}) --view {params.view:q} --claims {input.claims}"
         " --fidelity {input.fidelity}"
-        " --manifests {input.manifests}"
+        " --manifests @{input.listed}"
 
 
 rule sweeps:
