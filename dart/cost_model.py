@@ -65,9 +65,14 @@ class Devices(Knobs):
     devices: dict[str, Device]
 
 
-def device(name: str, path: Path = DEVICES) -> Device:
+def devices(path: Path = DEVICES) -> dict[str, Device]:
+    """Return the known devices by name."""
+    return parse(Devices, yaml.safe_load(path.read_text(encoding="utf-8")), path.name).devices
+
+
+def device(name: str) -> Device:
     """Return the device ``name``; an unknown one is a :class:`UserError` that names those known."""
-    known = parse(Devices, yaml.safe_load(path.read_text(encoding="utf-8")), path.name).devices
+    known = devices()
     if name not in known:
         raise UserError(f"There is no device {name!r}; configs/devices.yaml has {', '.join(known)}.")
     return known[name]
@@ -189,7 +194,8 @@ def seconds(load: Load, on: Device) -> float:
     """Seconds of a run's own compute, as its manifest would say (start of the process excluded)."""
     parts = basis(load, on)
     achieved = {kind: parts[kind] / getattr(on, kind) for kind in FLOPS_PER_TOKEN}
-    return on.load_seconds + on.text_seconds * load.texts + on.layer_seconds * parts["layers"] + sum(achieved.values())
+    loaded = on.load_seconds if load.frozen or load.trained else 0.0
+    return loaded + on.text_seconds * load.texts + on.layer_seconds * parts["layers"] + sum(achieved.values())
 
 
 def basis(load: Load, on: Device) -> dict[str, float]:

@@ -15,19 +15,19 @@ FIRST = 12  # arms printed one by one; the others are summed
 def render(title: str, found: Mapping[str, Cost], device: str, on: Device, workers: int, every: bool) -> str:
     """Return head, stages, arms (the dearest ``FIRST``, or ``every`` one) and what to know."""
     costs = [*found.values()]
-    return "\n".join(
-        [*_head(title, found, device, on, workers), *_stages(costs), *_arms(by_arm(found), every), *_notes(costs, on)]
-    )
+    head = _head(title, found, f"{device} ({on.title}; shares of peak {on.status})", workers)
+    return "\n".join([*head, *_stages(costs), *_arms(by_arm(found), every), *_notes(costs, on)])
 
 
 def _head(title: str, found: Mapping[str, Cost], device: str, workers: int) -> list[str]:
     costs = [*found.values()]
+    # Checkpoints to resume from are gone when a run ends: as many as can run at once.
     transient = sum(sorted((cost.scratch for cost in costs), reverse=True)[:workers])
     facts = [
         f"{len(costs)} jobs",
         f"device time {duration(sum(cost.seconds for cost in costs))}",
         f"wall time {duration(wall(found, workers))} on {workers} worker{'s' * (workers > 1)}",
-        f"disk {size(sum(cost.disk for cost in costs))} and {size(transient)} of checkpoints",
+        f"disk {size(sum(cost.disk for cost in costs) + transient)}",
         f"memory {size(max(cost.memory for cost in costs))}",
     ]
     return [f"{title} on {device}", " · ".join(facts), ""]
@@ -41,13 +41,8 @@ def _stages(costs: Sequence[Cost]) -> list[str]:
     header = ("generated", "scored", "trained", "FLOPs", "time", "share", "memory", "disk")
     lines = [f"{'stage':<14}{'jobs':>6}" + "".join(f"{name:>10}" for name in header), "─" * WIDTH]
     whole = sum(cost.seconds for cost in costs)
-    return [
-        *lines,
-        *(_stage(name, mine, whole) for name, mine in stages.items()),
-        "─" * WIDTH,
-        _stage("all", costs, whole),
-        "",
-    ]
+    lines += [_stage(name, mine, whole) for name, mine in stages.items()]
+    return [*lines, "─" * WIDTH, _stage("all", costs, whole), ""]
 
 
 def _stage(name: str, costs: Sequence[Cost], whole: float) -> str:
@@ -97,7 +92,7 @@ def _notes(costs: Sequence[Cost], on: Device) -> list[str]:
             big[cost.run.stage] = max(cost.memory, big.get(cost.run.stage, 0.0))
     for stage, memory in big.items():
         notes.append(
-            f"! {stage} needs up to {size(memory)}, the device has {on.memory_gb:g} GB: split its batches further."
+            f"! {stage} needs up to {size(memory)}, but the device has {on.memory_gb:g} GB; split its batches."
         )
     return notes
 
