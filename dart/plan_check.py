@@ -129,19 +129,20 @@ def _cell(values: Sequence[float]) -> str:
 def fit(finished: Sequence[Finished], on: Device) -> dict[str, float]:
     """Return the values of ``configs/devices.yaml`` that come nearest to the measured seconds of runs that use a model.
 
-    Least squares of relative errors, every stage weighing alike, no value below zero; forward passes with and without a
-    backward pass share one share, as stages that do both cannot tell them apart.
+    Least squares of relative errors, every stage weighing alike, no value below zero. ``layer_seconds`` is taken as it
+    stands (time a pass over a single token), as large and small passes do not differ enough within a study to tell it
+    from the rest; passes with and without a backward pass get one share, as many stages do both.
     """
     finished = [one for one in finished if one.load.work]
     runs = Counter(one.run.stage for one in finished)
     rows = []
     for one in finished:
-        parts = cost_model.basis(one.load, on)
-        values = [1.0, one.load.texts, parts["layers"], parts["generate"], parts["score"] + parts["train"]]
-        weight = one.manifest["seconds"] * runs[one.run.stage] ** 0.5
-        rows.append([value / weight for value in [*values, one.manifest["seconds"]]])
+        parts, seconds = cost_model.basis(one.load, on), one.manifest["seconds"]
+        values = [1.0, one.load.texts, parts["generate"], parts["score"] + parts["train"]]
+        left = seconds - on.layer_seconds * parts["layers"]
+        rows.append([value / seconds / runs[one.run.stage] ** 0.5 for value in [*values, left]])
     matrix = np.array(rows)
-    *times, generate, passes = nnls(matrix[:, :-1], matrix[:, -1])[0].tolist()
+    load_seconds, text_seconds, generate, passes = nnls(matrix[:, :-1], matrix[:, -1])[0].tolist()
     shares = {"generate": generate, "score": passes, "train": passes}
-    found = dict(zip(("load_seconds", "text_seconds", "layer_seconds"), times, strict=True))
+    found = {"load_seconds": load_seconds, "text_seconds": text_seconds}
     return found | {name: 1 / max(value, 1.0) for name, value in shares.items()}

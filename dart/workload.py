@@ -18,7 +18,7 @@ from dart.training.steps import export_steps
 
 WIDEST = 1.2  # longest prompt, or supervised text, of a training batch over the mean (measured in nano)
 MAPPER_ROWS = 2.5  # a row of the mapper's metrics also holds the reward's components
-LOGPROB = 5.0  # a log-probability in a table takes the place of so many packed tokens
+LOGPROB = 2.2  # a log-probability in a table takes the place of so many packed tokens (measured)
 
 
 def load(run: Run, expected: Expected) -> Load:
