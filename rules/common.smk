@@ -96,7 +96,7 @@ def ids(stage):
 
 
 def only_plans():
-    """Whether the command line asks for plans alone, which leave nothing behind."""
+    """Whether the command line asks for a plan, which leaves nothing behind; nothing else is asked for with it."""
     return any(word.partition("_")[0] == "plan" for word in sys.argv[1:])
 
 
