@@ -26,6 +26,7 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/analysis.smk"
 include: "rules/study.smk"
+include: "rules/plan.smk"
 
 
 # The main arms: what `snakemake` and `make reproduce` make.

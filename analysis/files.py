@@ -15,6 +15,8 @@ from analysis.study import View
 from dart.errors import UserError
 from dart.manifest import write_json
 from dart.parsing import parse
+from dart.units import count as count  # part of this module's interface
+from dart.units import duration as duration
 
 
 def parser(name: str, description: str | None, view: bool = True) -> argparse.ArgumentParser:
@@ -69,20 +71,3 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def write_caption(out: Path, name: str, title: str, caption: str, alt: str) -> None:
     """Write ``<name>.json``: the figure's title, its caption and its text alternative, for the report."""
     write_json(out / f"{name}.json", {"title": title, "caption": caption, "alt": alt})
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``48 s``, ``6.2 min``, ``3.4 h``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
-
-
-def count(number: float) -> str:
-    """Return a count with its scale: ``950``, ``12.3 k``, ``4.56 M``, ``7.80 T``; FLOPs in powers of ten above that."""
-    if number >= 1e15:
-        return f"{number:.2e}"
-    for scale, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= scale:
-            return f"{number / scale:.3g}{unit}"
-    return f"{number:.0f}"

@@ -10,7 +10,7 @@ sys.path.insert(0, workflow.basedir)
 
 import dart.config
 from analysis.study import view_of
-from dart import overhead, runs, warm
+from dart import cost_model, overhead, plan, runs, warm
 from dart.errors import UserError
 
 
@@ -95,12 +95,21 @@ def ids(stage):
     return "|".join(run.id for run in TABLE if run.stage == stage) or "(?!)"
 
 
+def only_plans():
+    """Whether the command line asks for a plan, which leaves nothing behind; nothing else is asked for with it."""
+    return any(word.partition("_")[0] == "plan" for word in sys.argv[1:])
+
+
 def begin():
+    if only_plans():
+        return
     overhead.record_start(Path(ROOT), workflow.cores)
     FAILED.unlink(missing_ok=True)
 
 
 def end():
+    if only_plans():
+        return
     overhead.record_end(Path(ROOT))
     if FAILED.is_file():
         print(f"\nFailed:\n{FAILED.read_text()}", file=sys.stderr)

@@ -7,7 +7,7 @@ rule generate_cot:
         demonstrations=f"{ROOT}/cot/demonstrations.jsonl",
     log:
         f"{ROOT}/logs/generate_cot.log",
-    priority: 80
+    priority: 92  # everything waits for it
     conda:
         "../envs/dart.yaml"
     threads: 1

@@ -8,7 +8,8 @@ rule train_zoo:
         f"{ROOT}/logs/train_zoo/{{run}}.log",
     wildcard_constraints:
         run=ids("train_zoo"),
-    priority: lambda wildcards: 90 if wildcards.run in CONFIG.targets else 91  # all targets wait for the others
+    # All targets wait for the others, and everything for the expert that writes the original CoT.
+    priority: lambda wildcards: 92 if wildcards.run == CONFIG.expert else 91 - (wildcards.run in CONFIG.targets)
     conda:
         "../envs/dart.yaml"
     threads: 1

@@ -13,9 +13,10 @@ from training_fixture import new_context
 from dart.errors import UserError
 from dart.training.arguments import shared_arguments
 from dart.training.callbacks import MetricsCallback
-from dart.training.checkpoints import export_steps, latest_checkpoint
+from dart.training.checkpoints import latest_checkpoint
 from dart.training.loading import load_model, load_tokenizer, parameters
 from dart.training.mirror import wandb_run
+from dart.training.steps import export_steps
 
 
 class Mirror:

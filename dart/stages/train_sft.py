@@ -22,8 +22,8 @@ from dart.config import Prompts, Sft
 from dart.errors import UserError
 from dart.records import Record, read_records
 from dart.stage import Context, Spec, Stage, stage_main
-from dart.training.checkpoints import export_steps
 from dart.training.loading import load_model, load_tokenizer, save_model
+from dart.training.steps import export_steps
 from dart.training.supervised import Example, Settings, fine_tune, update_steps
 
 

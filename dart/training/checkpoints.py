@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,6 @@ def _complete(checkpoint: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return True
-
-
-def export_steps(shares: Iterable[float], steps: int) -> frozenset[int]:
-    """Return the updates after which a checkpoint is exported, at least one and before the last (the final model)."""
-    return frozenset(step for share in shares if 0 < (step := max(1, round(share * steps))) < steps)
 
 
 class ExportCallback(TrainerCallback):

@@ -26,9 +26,10 @@ from dart.records import Record
 from dart.stage import Context
 from dart.training.arguments import NoFinalCheckpoint, QuietTrainer, shared_arguments, train
 from dart.training.callbacks import MetricsCallback
-from dart.training.checkpoints import ExportCallback, export_steps
+from dart.training.checkpoints import ExportCallback
 from dart.training.loading import parameters
 from dart.training.mirror import wandb_run
+from dart.training.steps import export_steps
 
 
 @dataclass(frozen=True)
