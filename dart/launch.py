@@ -37,7 +37,10 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     command = [given.module, *given.arguments]
     try:
-        if not given.cpu:
+        if given.cpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+            os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"  # else "cpu:0", to which torch loads no optimizer state
+        else:
             check_gpus(given.count, given.module)
     except UserError as error:
         print(f"{given.module.rpartition('.')[2]}: {error}", file=sys.stderr)

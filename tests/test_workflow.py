@@ -45,7 +45,8 @@ def test_style():
 
 def test_rules_bear_the_names_of_their_modules():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    called = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?\"(?:DART_GPU={resources.gpu} )?start {log} ([\w.]+) ", rules, re.MULTILINE | re.DOTALL)
+    start = r"\"(?:DART_GPU={resources.gpu} )?start {log} ([\w.]+) "
+    called = re.findall(rf"^rule (\w+):(?:(?!^rule ).)*?{start}", rules, re.MULTILINE | re.DOTALL)
     assert len(called) == 26
     assert all(module in (f"dart.stages.{rule}", f"analysis.{rule}") for rule, module in called)
     stages = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
