@@ -1,7 +1,7 @@
 """Two processes (gloo) train as one does: losses, rewards, weights, counts, resume; and what is refused.
 
 Stated tolerances: losses and metrics 1e-5 of their value (1e-7 where they are near 0), gradient norms 1e-4, weights
-2e-5 after three to seven updates of 1e-3. A start of two processes takes 20 s to 60 s on two busy cores, so that all
+5e-6 after three to seven updates of 1e-3. A start of two processes takes 20 s to 60 s on two busy cores, so that all
 runs that are compared share one.
 """
 
@@ -73,7 +73,10 @@ RUNS = {
     "mapper": ("train_mapper", minmax(mapper_spec()), True),
 }
 ACCUMULATED = ("nll", "small", "pear", "rl")
-SAMPLED = ("train_mapper", mapper_spec(steps=16, save_steps=5, gradient_accumulation=2), False)
+LONG = {
+    "sft": ("train_sft", sft_spec(batch_size=8, epochs=30, save_steps=7, gradient_accumulation=2), False),
+    "mapper": ("train_mapper", mapper_spec(steps=16, save_steps=5, gradient_accumulation=2), False),
+}
 
 
 def behaviour(folder, model):
@@ -122,12 +125,13 @@ def pairs(tmp_path_factory, folders):
     """Run name -> folder of the run of one process, folder of the run of two."""
     root = tmp_path_factory.mktemp("runs")
     one, two = ({name: root / number / name for name in RUNS} for number in ("one", "two"))
-    sampled = root / "two" / "sampled"
-    process = start(root, [job(RUNS[name], two[name], folders) for name in RUNS] + [job(SAMPLED, sampled, folders)])
+    whole = {name: root / "two" / "whole" / name for name in LONG}
+    jobs = [job(RUNS[name], two[name], folders) for name in RUNS]
+    process = start(root, jobs + [job(LONG[name], whole[name], folders) for name in LONG])
     for name in RUNS:
         two_processes.run(*job(RUNS[name], one[name], folders))
     finish(process)
-    return {name: (one[name], two[name]) for name in RUNS} | {"sampled": (None, sampled)}
+    return {name: (one[name], two[name]) for name in RUNS} | {"whole": whole}
 
 
 @pytest.mark.slow
@@ -146,7 +150,7 @@ def test_two_processes_train_as_one(pairs, folders, name):
     assert max((left[key] - start_[key]).abs().max() for key in left) > 1e-3
     worst = max((left[key] - right[key]).abs().max().item() for key in left)
     print(f"{name}: weights differ by {worst:.1e}")
-    assert worst < 2e-5
+    assert worst < 5e-6
 
 
 @pytest.mark.slow
@@ -177,10 +181,11 @@ def test_checkpoints_are_exported_once(pairs):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_undisturbed(tmp_path, pairs, folders):
+@pytest.mark.parametrize("name", LONG)
+def test_killed_and_resumed_equals_undisturbed(tmp_path, pairs, folders, name):
     """The launcher alone is killed: its processes must not live on."""
-    whole, broken = pairs["sampled"][1], tmp_path / "broken"
-    process = start(tmp_path, [job(SAMPLED, broken, folders)])
+    whole, broken = pairs["whole"][name], tmp_path / "broken"
+    process = start(tmp_path, [job(LONG[name], broken, folders)])
     deadline = time.monotonic() + 300
     while not any(latest_checkpoint(run) for run in (tmp_path / "scratch").glob("*")):
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint"
@@ -188,7 +193,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, pairs, folders):
     process.send_signal(signal.SIGKILL)
     process.communicate()  # returns when the last process has closed stderr
     assert not (broken / "manifest.json").exists(), "the stage had finished before it was killed"
-    finish(start(tmp_path, [job(SAMPLED, broken, folders)]))
+    finish(start(tmp_path, [job(LONG[name], broken, folders)]))
     assert same_weights(whole, broken)
     rows, again = metric_rows(whole), metric_rows(broken)
     for row in rows + again:
@@ -311,6 +316,13 @@ def test_fewer_gpus_than_the_rule_asks_for_are_refused(monkeypatch, capsys, seen
     assert said.startswith("train_rl: the rule train_rl has the resource gpu=2, but PyTorch")
     assert f"sees {seen} GPUs here" in said and f"--set-resources train_rl:gpu={seen}" in said
     launch.check_gpus(seen, "dart.stages.train_rl")
+
+
+def test_one_process_runs_in_the_launcher_itself(monkeypatch, capsys):
+    for name in ("CUDA_VISIBLE_DEVICES", "ACCELERATE_TORCH_DEVICE"):
+        monkeypatch.setenv(name, "")  # set by --cpu; restored after the test
+    assert launch.main(["--cpu", "1", "dart.stages.train_rl", "--help"]) == 0
+    assert "usage: python -m dart.stages.train_rl" in capsys.readouterr().out
 
 
 def test_the_deepspeed_guard_stands_before_the_stages_compute(monkeypatch, folders, tmp_path):

@@ -62,6 +62,12 @@ def test_dry_run_of_every_configuration(tmp_path, scale):
     assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
 
 
+def test_rules_that_train_start_a_process_on_every_gpu(tmp_path):
+    done = snakemake(tmp_path, "-n", "-p", "--set-resources", "train_mapper:gpu=2", "train_sft:gpu=4")
+    started = set(re.findall(r"DART_GPU=(\d+) start \S+ dart\.stages\.(\w+)", done.stdout))
+    assert started == {("2", "train_mapper"), ("4", "train_sft"), ("0", "train_rl")}
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_all_makes_every_arm_and_the_claims(tmp_path, scale):
     done = snakemake(tmp_path, "all", "-n", *SCALES[scale])
