@@ -8,6 +8,7 @@ same on any machine, to show that the command works; its figures mean nothing.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -66,10 +67,12 @@ def wait() -> float:
 
 
 def peak_memory() -> int:
-    """Return the most memory in use since the last call."""
+    """Return the most memory in use since the last call, and let go of what is no longer needed."""
     if not torch.cuda.is_available():
         return manifest.peak_memory_bytes()
     most = torch.cuda.max_memory_allocated()
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return most
 

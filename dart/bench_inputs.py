@@ -56,7 +56,7 @@ TRUE = Size(
         rope_theta=1e6,
     ),
     vocabulary=151_936,
-    questions=32,
+    questions=16,
     rows=64,
     part=16,
     tokens=512,

@@ -321,6 +321,7 @@ def test_fewer_gpus_than_the_rule_asks_for_are_refused(monkeypatch, capsys, seen
 def test_one_process_runs_in_the_launcher_itself(monkeypatch, capsys):
     for name in ("CUDA_VISIBLE_DEVICES", "ACCELERATE_TORCH_DEVICE"):
         monkeypatch.setenv(name, "")  # set by --cpu; restored after the test
+    monkeypatch.delitem(sys.modules, "dart.stages.train_rl")
     assert launch.main(["--cpu", "1", "dart.stages.train_rl", "--help"]) == 0
     assert "usage: python -m dart.stages.train_rl" in capsys.readouterr().out
 

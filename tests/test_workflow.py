@@ -63,7 +63,8 @@ def test_dry_run_of_every_configuration(tmp_path, scale):
 
 
 def test_rules_that_train_start_a_process_on_every_gpu(tmp_path):
-    done = snakemake(tmp_path, "-n", "-p", "--set-resources", "train_mapper:gpu=2", "train_sft:gpu=4")
+    wanted = ("--set-resources", "train_mapper:gpu=2", "train_sft:gpu=4")
+    done = snakemake(tmp_path, "-n", "-p", "--quiet", "host", *wanted)
     started = set(re.findall(r"DART_GPU=(\d+) start \S+ dart\.stages\.(\w+)", done.stdout))
     assert started == {("2", "train_mapper"), ("4", "train_sft"), ("0", "train_rl")}
 
