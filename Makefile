@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := $(PIP) install -qq --require-hashes --no-deps -r
 SOURCES := dart analysis tests envs
 
-.PHONY: reproduce test bench lint lock clean
+.PHONY: reproduce test test-gpu bench bench-gpu lint lock clean
 .NOTPARALLEL:
 
 reproduce: .venv
@@ -17,10 +17,18 @@ reproduce: .venv
 test: .venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+# What needs a GPU, and says so where there is none.
+test-gpu: .venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu -rs tests/gpu
+
 # Wall time, time to the first figure and share of overhead of the nano run (makes it first if it is not there).
 bench: .venv
 	$(BIN)/snakemake
 	$(BIN)/python -m dart.overhead results/nano
+
+# Speed of mapper RL, scoring and SFT at the true size, on one GPU: docs/gpu.md.
+bench-gpu: .venv
+	$(BIN)/python -m dart.bench_gpu
 
 lint: .venv
 	$(BIN)/ruff check $(SOURCES)

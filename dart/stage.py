@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from dart import manifest
+from dart import manifest, processes
 from dart.errors import UserError
 from dart.parsing import Knobs, parse
 
@@ -40,7 +40,7 @@ class Stage:
 
     ``inputs`` maps each input's name to its help text; all inputs are folders with a manifest, and those named in
     ``optional`` may be left out. ``version`` is raised by hand whenever the stage's results change, and is part of the
-    fingerprint.
+    fingerprint. ``parallel``: several processes may run it together (``dart.processes``); other stages refuse that.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Stage:
     inputs: Mapping[str, str]
     run: Callable[[Any, dict[str, Path], Context], dict[str, Any]]
     optional: frozenset[str] = frozenset()
+    parallel: bool = False
 
 
 @dataclass
@@ -63,6 +64,9 @@ class Context:
         This run's own folder, named by its fingerprint; survives a crash; removed at the end.
     labels : dict
         The spec's labels.
+    world_size, rank : int
+        Processes that run the stage together, and which of them this is. Only the main one (rank 0) writes metrics,
+        results and the manifest, so that its counters have to hold the cost of all.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Context:
     scratch: Path
     labels: dict[str, str | int]
     world_size: int = 1
+    rank: int = 0
     resumed: int = 0
     tokens_generated: int = 0
     tokens_scored: int = 0
@@ -80,6 +85,11 @@ class Context:
     last_line: float = 0.0
 
     COUNTERS = ("tokens_generated", "tokens_scored", "tokens_trained", "flops")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
 
     def seconds(self) -> float:
         """Wall seconds of the stage's own compute so far, earlier parts of a resumed run included."""
@@ -94,6 +104,8 @@ class Context:
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one row to ``metrics.jsonl``: step, the cost so far, and ``values``."""
+        if not self.is_main:
+            return
         cost = {name: getattr(self, name) for name in self.COUNTERS}
         row = {"step": step, "device_seconds": self.seconds() * self.world_size, **cost, **values}
         with (self.scratch / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -101,6 +113,8 @@ class Context:
 
     def resume(self, step: int) -> None:
         """Continue after ``step``: drop later metric rows and carry the cost of the earlier ones."""
+        if not self.is_main:
+            return
         path = self.scratch / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         rows = [row for line in lines if (row := _row(line)) is not None and row["step"] <= step]
@@ -114,7 +128,7 @@ class Context:
     def progress(self, done: float, total: float, unit: str = "step") -> None:
         """Print a progress line (stage, labels, done, speed, time left), at most one every few seconds."""
         now = time.monotonic()
-        if now - self.last_line < PROGRESS_SECONDS and done < total:
+        if not self.is_main or (now - self.last_line < PROGRESS_SECONDS and done < total):
             return
         self.last_line = now
         speed = done / max(now - self.started, 1e-9)
@@ -146,6 +160,7 @@ def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
 
 def run_stage(stage: Stage, argv: Sequence[str] | None = None) -> None:
     """Parse, fingerprint, run, and write the manifest last."""
+    world_size = _world_size(stage)
     arguments = _parser(stage).parse_args(argv)
     spec = parse(stage.spec, _read_spec(arguments.config), f"the spec of {stage.name}")
     given = {name: getattr(arguments, name) for name in stage.inputs}
@@ -157,9 +172,11 @@ def run_stage(stage: Stage, argv: Sequence[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / manifest.NAME).unlink(missing_ok=True)
     scratch = _claim_scratch(Path(arguments.scratch), stage.name, fingerprint)
-    context = Context(stage.name, out, scratch, spec.labels)
+    context = Context(stage.name, out, scratch, spec.labels, world_size, processes.rank())
     started_at = time.time()
     result = stage.run(spec, inputs, context)
+    if not context.is_main:
+        return
     if (scratch / "metrics.jsonl").is_file():
         shutil.move(scratch / "metrics.jsonl", out / "metrics.jsonl")
     manifest.write_manifest(
@@ -187,6 +204,15 @@ def run_stage(stage: Stage, argv: Sequence[str] | None = None) -> None:
     shutil.rmtree(scratch)
 
 
+def _world_size(stage: Stage) -> int:
+    size = processes.world_size()
+    if size > 1 and not stage.parallel:
+        raise UserError(
+            f"{stage.name} runs as one process, but {size} were started; set the resource gpu of its rule to 0 or 1."
+        )
+    return size
+
+
 def _parser(stage: Stage) -> argparse.ArgumentParser:
     module = sys.modules[stage.run.__module__]
     parser = argparse.ArgumentParser(prog=f"python -m dart.stages.{stage.name}", description=module.__doc__)
@@ -210,6 +236,8 @@ def _read_spec(argument: str) -> dict[str, Any]:
 def _claim_scratch(root: Path, name: str, fingerprint: str) -> Path:
     """Return this run's scratch folder; one left by a run with another fingerprint is refused."""
     folder = root / f"{name}-{fingerprint[:16]}"
+    if processes.rank():  # the main process claims it for all
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "fingerprint"
     if owner.is_file() and owner.read_text(encoding="utf-8") != fingerprint:

@@ -337,7 +337,7 @@ def serve(descriptor: int, path: Path) -> int:
     gc.freeze()  # collections in children would copy pages that they share
     request = Server(socket.socket(fileno=descriptor), path).serve()
     if request:
-        _leave(become(request))
+        leave(become(request))
     return 0
 
 
@@ -354,9 +354,14 @@ def become(request: Request) -> int:
     for name in [name for name in sys.modules if name == "dart" or name.startswith("dart.")]:
         del sys.modules[name]
     sys.path[0] = request.cwd
-    sys.argv = request.argv
+    return run_module(request.argv)
+
+
+def run_module(argv: list[str]) -> int:
+    """Run a module as ``python -m`` does and return the status that it leaves with."""
+    sys.argv = argv
     try:
-        runpy.run_module(request.argv[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
             print(leaving.code, file=sys.stderr)
@@ -367,7 +372,7 @@ def become(request: Request) -> int:
     return 0
 
 
-def _leave(status: int) -> NoReturn:
+def leave(status: int) -> NoReturn:
     """Leave as the interpreter would, but for taking the preloaded modules apart, which costs most of a second."""
     threading._shutdown()  # waits for threads, those of executors included
     atexit._run_exitfuncs()

@@ -30,11 +30,12 @@ checked(runs.check_targets, TABLE, ROOT, sys.argv[1:])  # Snakemake would only s
 
 LAUNCH = warm.command()
 # Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log. When the module fails, the
-# last line of the log (a stage's one sentence) reaches the terminal too, at once and at the end (`onerror`).
+# last line of the log (a stage's one sentence) reaches the terminal too, at once and at the end (`onerror`). With
+# `DART_GPU=COUNT start ...` and a count other than 0, dart.launch runs it on so many GPUs, one process each.
 FAILED = Path(ROOT) / "logs" / "failed.txt"
-shell.prefix(f"""start() (
+shell.prefix(f"""DART_GPU=0; start() (
     log="$1"; shift
-    {LAUNCH} "$@" 2> "$log" && exit
+    if [ "$DART_GPU" = 0 ]; then {LAUNCH} "$@"; else python -m dart.launch "$DART_GPU" "$@"; fi 2> "$log" && exit
     status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" | tee -a {FAILED} >&2; exit $status
 )
 """)

@@ -14,6 +14,7 @@ rule train_mapper:
         "../envs/dart.yaml"
     threads: 1
     resources:
+        gpu=0,  # GPUs, and as many processes: docs/multi_gpu.md
         mem_mb=4000,
         runtime=1440,
     params:
@@ -21,4 +22,4 @@ rule train_mapper:
         spec=spec("train_mapper"),
         folders=folders("train_mapper"),
     shell:
-        "start {log} dart.stages.train_mapper --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.train_mapper --config {params.spec:q} {params.folders}"

@@ -14,6 +14,7 @@ rule train_sft:
         "../envs/dart.yaml"
     threads: 1
     resources:
+        gpu=0,  # GPUs, and as many processes: docs/multi_gpu.md
         mem_mb=4000,
         runtime=480,
     params:
@@ -21,7 +22,7 @@ rule train_sft:
         spec=spec("train_sft"),
         folders=folders("train_sft"),
     shell:
-        "start {log} dart.stages.train_sft --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.train_sft --config {params.spec:q} {params.folders}"
 
 
 # A target trained by RL on the same questions: any arm whose trainer is rl.
@@ -40,6 +41,7 @@ rule train_rl:
         "../envs/dart.yaml"
     threads: 1
     resources:
+        gpu=0,  # GPUs, and as many processes: docs/multi_gpu.md
         mem_mb=4000,
         runtime=1440,
     params:
@@ -47,4 +49,4 @@ rule train_rl:
         spec=spec("train_rl"),
         folders=folders("train_rl"),
     shell:
-        "start {log} dart.stages.train_rl --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.train_rl --config {params.spec:q} {params.folders}"

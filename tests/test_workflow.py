@@ -45,7 +45,8 @@ def test_style():
 
 def test_rules_bear_the_names_of_their_modules():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    called = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?\"start {log} ([\w.]+) ", rules, re.MULTILINE | re.DOTALL)
+    start = r"\"(?:DART_GPU={resources.gpu} )?start {log} ([\w.]+) "
+    called = re.findall(rf"^rule (\w+):(?:(?!^rule ).)*?{start}", rules, re.MULTILINE | re.DOTALL)
     assert len(called) == 26
     assert all(module in (f"dart.stages.{rule}", f"analysis.{rule}") for rule, module in called)
     stages = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
@@ -59,6 +60,13 @@ def test_dry_run_of_every_configuration(tmp_path, scale):
     assert done.returncode == 0, done.stdout
     assert {"make_data", "train_mapper", "train_sft", "train_rl", "evaluate", "report"} <= set(jobs)
     assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
+
+
+def test_rules_that_train_start_a_process_on_every_gpu(tmp_path):
+    wanted = ("--set-resources", "train_mapper:gpu=2", "train_sft:gpu=4")
+    done = snakemake(tmp_path, "-n", "-p", "--quiet", "host", *wanted)
+    started = set(re.findall(r"DART_GPU=(\d+) start \S+ dart\.stages\.(\w+)", done.stdout))
+    assert started == {("2", "train_mapper"), ("4", "train_sft"), ("0", "train_rl")}
 
 
 @pytest.mark.parametrize("scale", SCALES)

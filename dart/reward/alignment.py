@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dart import chat
+from dart import chat, processes
 from dart.config import Prompts
 from dart.errors import UserError
 from dart.records import Record
@@ -125,14 +125,15 @@ def normalised(
     - ``none``: unchanged.
     - ``group``: (value - mean) / standard deviation over the ``group_size`` rewrites of one question (population
       deviation); no value of a group of G lies below -sqrt(G - 1) (Samuelson's inequality), which is the least.
-    - ``batch_minmax``: (value - min) / (max - min) over all rewrites given; least 0.
+    - ``batch_minmax``: (value - min) / (max - min) over all rewrites of the step, those that other processes score
+      included; least 0.
 
     Values that do not differ by more than rounding become 0 (``group``) or 1 (``batch_minmax``).
     """
     if normalise == "none":
         return list(values), list(floors)
     if normalise == "batch_minmax":
-        low, high = min(values), max(values)
+        low, high = processes.extremes(min(values), max(values))
         if high - low < SPREAD:
             return [1.0] * len(values), [0.0] * len(values)
         return [(value - low) / (high - low) for value in values], [0.0] * len(values)

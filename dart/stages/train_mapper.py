@@ -13,12 +13,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dart import chat
+from dart import chat, processes
 from dart.config import Mapper, Prompts
 from dart.records import Record, read_records
 from dart.reward.reward import RewardModel, Scores
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.grpo import Judgement, reinforce
+from dart.training.guards import check_deepspeed
 from dart.training.loading import load_model, load_tokenizer, parameters, save_model
 
 
@@ -31,6 +32,7 @@ class TrainMapperSpec(Spec):
 
 def run(spec: TrainMapperSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Train, save, and return the steps and the last step's metrics."""
+    check_deepspeed()
     records = read_records(inputs["cot"] / "demonstrations.jsonl")
     policy = load_model(inputs["mapper"] / "model")
     tokenizer = load_tokenizer(inputs["mapper"] / "model")
@@ -41,7 +43,8 @@ def run(spec: TrainMapperSpec, inputs: dict[str, Path], context: Context) -> dic
 
     def judge(records: list[Record], texts: list[str]) -> Judgement:
         scores = reward(records, texts, spec.mapper.grpo.completions_per_prompt)
-        context.count(target_size, scored=scores.tokens_scored)
+        [scored] = processes.totals([scores.tokens_scored])
+        context.count(target_size, scored=int(scored))
         return judgement(scores)
 
     def ask(record: Record) -> chat.Messages:
@@ -76,6 +79,7 @@ STAGE = Stage(
         "target": "folder whose model/ is the frozen target",
     },
     run=run,
+    parallel=True,
 )
 
 if __name__ == "__main__":

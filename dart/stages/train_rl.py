@@ -19,6 +19,7 @@ from dart.config import Grpo, Prompts
 from dart.records import Record, read_records
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.grpo import Judgement, reinforce
+from dart.training.guards import check_deepspeed
 from dart.training.loading import load_model, load_tokenizer, save_model
 
 
@@ -31,6 +32,7 @@ class TrainRlSpec(Spec):
 
 def run(spec: TrainRlSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Train, save, and return the steps and the last step's metrics."""
+    check_deepspeed()
     records = read_records(inputs["questions"] / "demonstrations.jsonl")
     tokenizer = load_tokenizer(inputs["model"] / "model")
     policy = load_model(inputs["model"] / "model")
@@ -55,6 +57,7 @@ STAGE = Stage(
     spec=TrainRlSpec,
     inputs={"model": "folder whose model/ is trained", "questions": "folder with the demonstrations (CoT not used)"},
     run=run,
+    parallel=True,
 )
 
 if __name__ == "__main__":

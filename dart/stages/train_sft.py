@@ -22,6 +22,7 @@ from dart.config import Prompts, Sft
 from dart.errors import UserError
 from dart.records import Record, read_records
 from dart.stage import Context, Spec, Stage, stage_main
+from dart.training.guards import check_deepspeed
 from dart.training.loading import load_model, load_tokenizer, save_model
 from dart.training.steps import export_steps
 from dart.training.supervised import Example, Settings, fine_tune, update_steps
@@ -37,6 +38,7 @@ class TrainSftSpec(Spec):
 
 def run(spec: TrainSftSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Train, save, and return steps, examples and final loss."""
+    check_deepspeed()
     tokenizer = load_tokenizer(inputs["model"] / "model")
     records = chosen(read_records(inputs["data"] / spec.file), spec.sft.examples, spec.seed)
     behaviour = behaviour_logps(inputs["behaviour"]) if spec.sft.loss == "pear" else {}
@@ -114,6 +116,7 @@ STAGE = Stage(
         "behaviour": "folder of score_data under the policy that wrote them; read by the loss pear only",
     },
     run=run,
+    parallel=True,
     optional=frozenset({"behaviour"}),
 )
 

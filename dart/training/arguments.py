@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
+from dart.errors import UserError
 from dart.stage import Context
-from dart.training.checkpoints import checkpoint_step, latest_checkpoint
+from dart.training.checkpoints import check_processes, checkpoint_step, latest_checkpoint
 
 SCHEDULES = {
     "constant": "constant_with_warmup",
@@ -57,6 +65,8 @@ def shared_arguments(
         "use_cpu": not gpu,
         "dataloader_pin_memory": gpu,
         "gradient_checkpointing": False,  # costs 16-26 % of a step
+        "average_tokens_across_devices": True,  # a loss over the tokens of all processes, as one process has it
+        "ddp_find_unused_parameters": False,  # every step uses every parameter
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
@@ -67,14 +77,46 @@ def shared_arguments(
     }
 
 
+def rows_per_device(context: Context, rows: int, what: str, accumulation: int) -> int:
+    """Return how many of an update's ``rows`` a process takes at a time: an update is the same for any number of them.
+
+    ``what`` names the rows in the :class:`UserError` about numbers that do not divide.
+    """
+    part, rest = divmod(rows, accumulation * context.world_size)
+    if rest:
+        parts = f"gradient_accumulation {accumulation} does"
+        if context.world_size > 1:
+            parts = f"gradient_accumulation {accumulation} x {context.world_size} processes (the rule's gpu) do"
+        raise UserError(f"{parts} not divide {what}; choose one that does.")
+    return part
+
+
+def one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Keep a process to one GPU.
+
+    A single process that sees several would spread every batch over them (``DataParallel``) and take as many times the
+    rows; here several GPUs are several processes.
+    """
+    if arguments.n_gpu > 1:  # asking detects the devices, once
+        arguments._n_gpu = 1
+    return arguments
+
+
 class QuietTrainer:
-    """Mixin: no usage statistics sent to the trainer's authors, no model card with every checkpoint."""
+    """Mixin: no usage statistics sent to the trainer's authors, no model card; checkpoints that are whole when done."""
+
+    accelerator: Any
 
     def _send_telemetry(self) -> None:
         pass
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         pass
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Wait for the other processes' random states: the trainer's state, written next, says that all is there."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
 
 class NoFinalCheckpoint(TrainerCallback):
@@ -90,9 +132,10 @@ def train(trainer: Trainer, context: Context) -> None:
     trainer.remove_callback(PrinterCallback)
     checkpoint = latest_checkpoint(context.scratch)
     if checkpoint is None:
-        # Rows of an attempt that died before its first checkpoint.
-        (context.scratch / "metrics.jsonl").unlink(missing_ok=True)
+        if context.is_main:  # rows of an attempt that died before its first checkpoint
+            (context.scratch / "metrics.jsonl").unlink(missing_ok=True)
         trainer.train()
     else:
+        check_processes(checkpoint, context.world_size)
         context.resume(checkpoint_step(checkpoint))
         trainer.train(resume_from_checkpoint=str(checkpoint))

@@ -78,4 +78,6 @@ class MetricsCallback(TrainerCallback):
         for name, (limit, meaning) in ALARMS.items():
             if values.get(name, 0.0) > limit and name not in self.alarmed:
                 self.alarmed.add(name)
+                if not self.context.is_main:
+                    continue
                 print(f"{self.context.name}: warning: step {step}: {name} {values[name]:.2f}: {meaning}.", flush=True)

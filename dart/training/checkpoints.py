@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from dart.errors import UserError
 from dart.training.loading import save_model
 
 
@@ -26,6 +27,16 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def checkpoint_step(checkpoint: Path) -> int:
     """Return how many updates a checkpoint has seen."""
     return int(json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"])
+
+
+def check_processes(checkpoint: Path, world_size: int) -> None:
+    """Refuse a checkpoint of another number of processes: each has its own random state, kept in the checkpoint."""
+    found = len(list(checkpoint.glob("rng_state*.pth")))
+    if found != world_size:
+        raise UserError(
+            f"{checkpoint} was written by {found} processes and this run has {world_size}; start {found} again (the "
+            f"rule's resource gpu), or delete {checkpoint.parent} to train from the start."
+        )
 
 
 def _complete(checkpoint: Path) -> bool:

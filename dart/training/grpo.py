@@ -1,7 +1,8 @@
 """Reinforcement learning with TRL's ``GRPOTrainer``; serves mapper RL (``train_mapper``) and direct RL (``train_rl``).
 
-Reward functions of TRL are replaced by one *judge*, which sees whole groups of completions at once; its rewards must be
-finite, because TRL adds up rewards with ``nansum`` and a NaN among negative rewards would win its group.
+Reward functions of TRL are replaced by one *judge*, which sees whole groups of completions at once: all of a step's, or
+one process's share of them. Its rewards must be finite, because TRL adds up rewards with ``nansum`` and a NaN among
+negative rewards would win its group.
 """
 
 from __future__ import annotations
@@ -19,12 +20,19 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
-from dart import chat
+from dart import chat, processes
 from dart.config import Grpo
 from dart.errors import UserError
 from dart.records import Record
 from dart.stage import Context
-from dart.training.arguments import NoFinalCheckpoint, QuietTrainer, shared_arguments, train
+from dart.training.arguments import (
+    NoFinalCheckpoint,
+    QuietTrainer,
+    one_device,
+    rows_per_device,
+    shared_arguments,
+    train,
+)
 from dart.training.callbacks import MetricsCallback
 from dart.training.checkpoints import ExportCallback
 from dart.training.loading import parameters
@@ -59,7 +67,10 @@ class QuietGRPOTrainer(QuietTrainer, GRPOTrainer):
 
 
 class JudgeReward:
-    """The judge as TRL's only reward function; counts tokens and keeps the metrics for the step's row."""
+    """The judge as TRL's only reward function; counts tokens and keeps the metrics for the step's row.
+
+    Each of several processes has one for its share of the step; tokens and metrics are those of all.
+    """
 
     __name__ = "reward"  # TRL's column name
 
@@ -90,12 +101,14 @@ class JudgeReward:
                 raise UserError(
                     f"The reward of a completion for {one.id} is {reward}; check the weights of the reward."
                 )
-        self.metrics.update(found.metrics)
+        sums = processes.totals(list(found.metrics.values()))  # all shares hold as many completions
+        for name, value in zip(found.metrics, sums, strict=True):
+            self.metrics[name] = value / self.context.world_size
         log_extra("id", [one.id for one in records])
         for name, values in found.columns.items():
             log_extra(name, values)
-        generated = sum(map(len, completion_ids))
-        read = sum(self.prompt_lengths[index] for index in record)
+        lengths = [sum(map(len, completion_ids)), sum(self.prompt_lengths[index] for index in record)]
+        generated, read = map(int, processes.totals(lengths))
         self.context.count(self.policy_size, generated=generated, trained=generated + read)
         return found.rewards
 
@@ -121,7 +134,7 @@ def reinforce(
     ask : function
         The chat that puts a record to the policy.
     judge : function
-        Rewards the completions of one step; called once a step.
+        Rewards the completions of one step; called once a step, by each process for its share.
 
     Returns
     -------
@@ -133,6 +146,7 @@ def reinforce(
     prompts = [ask(record) for record in records]
     lengths = [len(chat.prompt_ids(tokenizer, prompt)) for prompt in prompts]
     chat.completion_ids(tokenizer, prompts[0], "")  # refuses a template whose prompt is no prefix
+    arguments = _arguments(grpo, seed, context)
     reward = JudgeReward(judge, records, lengths, parameters(policy), context)
     order = draw_order(len(records), grpo.steps * grpo.prompts_per_step, seed)
     export = ExportCallback(context.scratch, export_steps(grpo.export_at, grpo.steps), tokenizer)
@@ -142,13 +156,14 @@ def reinforce(
             model=policy,
             processing_class=tokenizer,
             reward_funcs=reward,
-            args=_arguments(grpo, seed, context),
+            args=arguments,
             train_dataset=Dataset.from_dict({"prompt": [prompts[index] for index in order], "record": order}),
             callbacks=[NoFinalCheckpoint(), export, metrics],
         )
         train(trainer, context)
-    export.move(context.out)
-    gather_completions(context.scratch / "completions", context.out / "completions.parquet")
+    if context.is_main:
+        export.move(context.out)
+        gather_completions(context.scratch / "completions", context.out / "completions.parquet")
     return {"steps": trainer.state.global_step, **metrics.last}
 
 
@@ -178,13 +193,9 @@ def gather_completions(folder: Path, path: Path) -> None:
 
 def _arguments(grpo: Grpo, seed: int, context: Context) -> GRPOConfig:
     rollouts = grpo.prompts_per_step * grpo.completions_per_prompt
-    part, rest = divmod(rollouts, grpo.gradient_accumulation)
-    if rest:
-        raise UserError(
-            f"{context.name}: gradient_accumulation {grpo.gradient_accumulation} does not divide the {rollouts} "
-            "completions of a step; choose one that does."
-        )
-    return GRPOConfig(
+    part = rows_per_device(context, rollouts, f"the {rollouts} completions of a step", grpo.gradient_accumulation)
+    _check_shares(grpo, context)
+    arguments = GRPOConfig(
         **shared_arguments(
             context,
             steps=grpo.steps,
@@ -230,3 +241,18 @@ def _arguments(grpo: Grpo, seed: int, context: Context) -> GRPOConfig:
         log_completions=True,
         num_completions_to_print=0,
     )
+    return one_device(arguments)
+
+
+def _check_shares(grpo: Grpo, context: Context) -> None:
+    """Refuse what several processes would compute otherwise than one."""
+    if grpo.prompts_per_step % context.world_size:
+        raise UserError(
+            f"{context.world_size} processes (the rule's gpu) cannot share prompts_per_step "
+            f"{grpo.prompts_per_step} in whole groups; choose a number of processes that divides it."
+        )
+    if context.world_size > 1 and grpo.loss_type == "bnpo":
+        raise UserError(
+            "loss_type bnpo averages over each process's own tokens, not over those of the step; "
+            "choose dapo, or one process (the rule's gpu)."
+        )

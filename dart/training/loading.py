@@ -8,14 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from dart import processes
 from dart.errors import UserError
 
 logging.disable_progress_bar()  # a bar per saved or loaded weight file buries the stages' own progress lines
 
 
 def device() -> torch.device:
-    """Where models live: the first GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Where models live: this process's GPU (the first where there is one process), else the CPU."""
+    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_model(path: Path) -> PreTrainedModel:
@@ -40,7 +41,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a Hugging Face folder with the model's weights and its tokenizer."""
+    """Write a Hugging Face folder with the model's weights and its tokenizer; the main process does it for all."""
+    if processes.rank():
+        return
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

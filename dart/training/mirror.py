@@ -17,7 +17,7 @@ from dart.stage import Context
 
 @contextmanager
 def wandb_run(context: Context, config: Mapping[str, Any]) -> Iterator[wandb.Run]:
-    """Open a wandb run named after the stage and its labels.
+    """Open a wandb run (of the main process; others get one that does nothing) named after the stage and its labels.
 
     Statistics, console capture and copies of the code are off: they took most of the start-up time, which a study of
     many short trainings pays each time, and the manifest records what they would.
@@ -29,7 +29,7 @@ def wandb_run(context: Context, config: Mapping[str, Any]) -> Iterator[wandb.Run
         name=name,
         group=context.name,
         dir=os.environ.get("WANDB_DIR", str(context.out)),
-        mode=os.environ.get("WANDB_MODE", "offline"),
+        mode=os.environ.get("WANDB_MODE", "offline") if context.is_main else "disabled",
         config={"labels": context.labels, **config},
         settings=wandb.Settings(
             silent=True,

@@ -20,6 +20,7 @@ from transformers import TrainingArguments
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import pad
 
+from dart import processes
 from dart.config import Pear
 
 BEHAVIOUR = "behaviour_logps"
@@ -114,15 +115,16 @@ class PearLoss:
     def _note(
         self, logps_BT: torch.Tensor, weights_BT: torch.Tensor, clipped_BT: torch.Tensor, mask_BT: torch.Tensor
     ) -> None:
-        """Add a part of a batch to the step's statistics; those of the last step were logged and emptied."""
+        """Add all processes' parts of a batch to the step's statistics; those of the last step were emptied."""
         if not self.extra:
             self.sums = dict.fromkeys(("tokens", "nll", "weight", "square", "late", "clipped"), 0.0)
         place_BT = mask_BT.cumsum(dim=1)
         late_BT = (place_BT > 0.9 * place_BT[:, -1:]) & mask_BT
         found = {"tokens": mask_BT, "nll": -logps_BT * mask_BT, "weight": weights_BT, "square": weights_BT**2}
         found |= {"late": weights_BT * late_BT, "clipped": clipped_BT}
-        for name, values in found.items():
-            self.sums[name] += float(values.sum())
+        sums = processes.totals([float(values.sum()) for values in found.values()])
+        for name, value in zip(found, sums, strict=True):
+            self.sums[name] += value
         tokens, weight = self.sums["tokens"], self.sums["weight"]
         self.extra |= {
             "nll": self.sums["nll"] / tokens,

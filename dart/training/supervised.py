@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -12,10 +13,18 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from dart import processes
 from dart.config import Pear
 from dart.errors import UserError
 from dart.stage import Context
-from dart.training.arguments import NoFinalCheckpoint, QuietTrainer, shared_arguments, train
+from dart.training.arguments import (
+    NoFinalCheckpoint,
+    QuietTrainer,
+    one_device,
+    rows_per_device,
+    shared_arguments,
+    train,
+)
 from dart.training.callbacks import MetricsCallback
 from dart.training.checkpoints import ExportCallback
 from dart.training.loading import parameters
@@ -42,7 +51,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; ``batch_size`` examples make one update, in ``gradient_accumulation`` equal parts."""
+    """How to train; ``batch_size`` examples make one update, in ``gradient_accumulation`` equal parts a process."""
 
     batch_size: int
     gradient_accumulation: int
@@ -60,13 +69,15 @@ class Settings:
 
 
 class CountingSFTTrainer(QuietTrainer, SFTTrainer):
-    """Counts the tokens it trains on."""
+    """Counts the tokens that all processes train on."""
 
     context: Context
     parameters: int
 
     def training_step(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.context.count(self.parameters, trained=int(inputs["attention_mask"].sum()))
+        filled_B = (inputs["labels"] != IGNORED).any(dim=1)  # rows that only fill up a batch teach nothing
+        [tokens] = processes.totals([int(inputs["attention_mask"][filled_B].sum())])
+        self.context.count(self.parameters, trained=int(tokens))
         return super().training_step(model, inputs, *args, **kwargs)
 
 
@@ -100,6 +111,7 @@ def fine_tune(
     """
     if not examples:
         raise UserError(f"{context.name}: there is nothing to train on; look at the file the spec names.")
+    arguments = _arguments(len(examples), settings, context)
     export = ExportCallback(context.scratch, exports, tokenizer)
     with wandb_run(context, asdict(settings)) as run:
         metrics = MetricsCallback(context, run, {})
@@ -107,30 +119,27 @@ def fine_tune(
         trainer = kind(
             model=model,
             processing_class=tokenizer,
-            args=_arguments(len(examples), settings, context),
+            args=arguments,
             data_collator=PearCollator(tokenizer.pad_token_id) if settings.loss == "pear" else None,
-            train_dataset=_dataset(examples, settings.batch_size),
+            train_dataset=_dataset(laid_out(examples, settings, context.world_size), tokenizer.pad_token_id),
             callbacks=[NoFinalCheckpoint(), export, metrics],
         )
         if isinstance(trainer, PearTrainer):
             trainer.pear, trainer.extra = settings.pear, metrics.extra
         trainer.context, trainer.parameters = context, parameters(model)
         train(trainer, context)
-    export.move(context.out)
+    if context.is_main:
+        export.move(context.out)
     return {"steps": trainer.state.global_step, "examples": len(examples), "final_loss": metrics.last["loss"]}
 
 
 def _arguments(examples: int, settings: Settings, context: Context) -> SFTConfig:
-    part, rest = divmod(settings.batch_size, settings.gradient_accumulation)
-    if rest:
-        raise UserError(
-            f"{context.name}: gradient_accumulation {settings.gradient_accumulation} does not divide batch_size "
-            f"{settings.batch_size}; choose one that does."
-        )
+    rows = settings.batch_size
+    part = rows_per_device(context, rows, f"batch_size {rows}", settings.gradient_accumulation)
     values = asdict(settings)
     for name in ("batch_size", "gradient_accumulation", "loss", "pear"):
         del values[name]
-    return SFTConfig(
+    arguments = SFTConfig(
         **shared_arguments(context, steps=update_steps(examples, settings.batch_size), **values),
         per_device_train_batch_size=part,
         gradient_accumulation_steps=settings.gradient_accumulation,
@@ -141,23 +150,41 @@ def _arguments(examples: int, settings: Settings, context: Context) -> SFTConfig
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,  # PEAR's column is no argument of the model
     )
+    return one_device(arguments)
 
 
-def _dataset(examples: Sequence[Example], batch_size: int) -> Dataset:
-    rows = list(_by_length(examples, batch_size))
+def _dataset(rows: Sequence[Example], pad_id: int) -> Dataset:
+    """Return the trainer's columns; an empty example, which only fills up a batch, becomes one untrained token."""
     columns = {
-        "input_ids": [row.prompt + row.completion for row in rows],
-        "labels": [[IGNORED] * len(row.prompt) + row.completion for row in rows],
+        "input_ids": [row.prompt + row.completion or [pad_id] for row in rows],
+        "labels": [[IGNORED] * len(row.prompt) + row.completion or [IGNORED] for row in rows],
     }
     if rows[0].behaviour:
-        columns[BEHAVIOUR] = [[0.0] * len(row.prompt) + row.behaviour for row in rows]
+        columns[BEHAVIOUR] = [[0.0] * len(row.prompt) + row.behaviour or [0.0] for row in rows]
     return Dataset.from_dict(columns)
 
 
-def _by_length(examples: Sequence[Example], batch_size: int) -> Iterator[Example]:
-    """Sort inside each batch, so that its parts hold rows of like length and little padding.
+def laid_out(examples: Sequence[Example], settings: Settings, world_size: int) -> list[Example]:
+    """Return the rows in the order in which they are dealt out: a part of a batch to each process in turn.
 
-    The batches stay as they are: unlike grouping over the whole data set, this changes no update.
+    Each batch is sorted by length, so that its parts hold rows of like length and little padding; unlike grouping over
+    the whole data set, this changes no update. Among several processes a last, smaller batch is shared evenly and its
+    parts are filled up with empty examples: the data loader would take rows from the start of the data.
     """
-    for start in range(0, len(examples), batch_size):
-        yield from sorted(examples[start : start + batch_size], key=len)
+    rows: list[Example] = []
+    for start in range(0, len(examples), settings.batch_size):
+        batch = sorted(examples[start : start + settings.batch_size], key=len)
+        whole = world_size == 1 or len(batch) == settings.batch_size
+        rows += batch if whole else _filled_up(batch, settings, world_size)
+    return rows
+
+
+def _filled_up(batch: Sequence[Example], settings: Settings, world_size: int) -> Iterator[Example]:
+    parts = settings.gradient_accumulation * world_size
+    size = settings.batch_size // parts
+    share, more = divmod(len(batch), parts)
+    rows = iter(batch)
+    for part in range(parts):
+        here = share + (part < more)
+        yield from islice(rows, here)
+        yield from [Example([], [])] * (size - here)
