@@ -26,8 +26,7 @@ from dart.runs import table
 from dart.stage import run_stage
 from dart.stages import pass_rate, train_mapper
 from dart.training import grpo
-from dart.training.loading import load_model, load_tokenizer, parameters, save_model
-from dart.zoo_model import build_model
+from dart.training.loading import load_model, load_tokenizer, parameters
 
 FILES = ["configs/base.yaml", "configs/arms.yaml", "configs/nano.yaml"]
 PROMPTS, COMPLETIONS = [[5, 6, 7], [8], [9, 10, 11]], [[3, 4], [], [6]]
@@ -53,15 +52,6 @@ def test_the_engine_on_transformers_is_generate_and_score(tiny_model_dir, tokeni
     expected = scoring.score(model, tokenizer.pad_token_id, PROMPTS, COMPLETIONS, 2)
     assert all(torch.equal(one, other) for one, other in zip(scores, expected, strict=True))
     assert told == [(2, 6), (4, 6), (6, 6)]
-
-
-def test_an_engine_takes_other_weights(tiny_model_dir, tokenizer, tmp_path):
-    architecture = load(FILES).zoo.architecture.model_copy(update={"hidden_size": 32, "layers": 1})
-    save_model(build_model(architecture, tokenizer, seed=5), tokenizer, tmp_path)
-    with start(tiny_model_dir, tokenizer) as engine, start(tmp_path, tokenizer) as other:
-        engine.load(tmp_path)
-        assert engine.parameters == other.parameters
-        assert torch.equal(engine.score([[5]], [[6]])[0], other.score([[5]], [[6]])[0])
 
 
 def test_the_longest_text_counts_what_is_to_be_written():

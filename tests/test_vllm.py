@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
-import shutil
 from collections import Counter
 
 import pytest
@@ -51,33 +50,30 @@ HOSTILE = {"do_sample": False, "temperature": 0.1, "top_k": 1, "repetition_penal
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Two Qwen3 models with weights large enough for the argmax to depend on the context."""
+def folder(tmp_path_factory):
+    """A Qwen3 model with weights large enough for the argmax to depend on the context."""
     root = tmp_path_factory.mktemp("vllm")
     tokenizer = word_tokenizer(nano_prompts())
-    for seed, name in enumerate(("one", "two")):
-        model = build_model(ARCHITECTURE, tokenizer, seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
-        save_model(model, tokenizer, root / name / "model")
-        input_folder(root / name, name)
-        (root / name / "model" / "generation_config.json").write_text(json.dumps(HOSTILE))
-    return root
+    model = build_model(ARCHITECTURE, tokenizer, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
+    save_model(model, tokenizer, root / "model")
+    (root / "model" / "generation_config.json").write_text(json.dumps(HOSTILE))
+    return input_folder(root, "ash")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(folders):
-    return load_tokenizer(folders / "one" / "model")
+def tokenizer(folder):
+    return load_tokenizer(folder / "model")
 
 
 @pytest.fixture(scope="module")
-def pair(folders, tokenizer):
+def pair(folder, tokenizer):
     """vLLM and transformers on the same model."""
-    folder = folders / "one" / "model"
     with (
-        engines.start("vllm", folder, tokenizer, LENGTH, 16) as vllm,
-        engines.start("transformers", folder, tokenizer, LENGTH, 16) as reference,
+        engines.start("vllm", folder / "model", tokenizer, LENGTH, 16) as vllm,
+        engines.start("transformers", folder / "model", tokenizer, LENGTH, 16) as reference,
     ):
         yield vllm, reference
 
@@ -135,38 +131,32 @@ def test_a_completion_ends_with_its_first_turn_end_or_is_flagged(pair, prompts, 
         assert one.text == tokenizer.decode(one.ids, skip_special_tokens=True)
 
 
-def test_truncation_of_the_distribution_is_that_of_transformers(pair, prompts):
-    greedy = pair[0].generate(prompts[:8], GREEDY, 1, 0)
+def test_samples_follow_the_distribution_that_transformers_gives(pair, prompts, tokenizer):
+    vllm, reference = pair
+    greedy = vllm.generate(prompts[:8], GREEDY, 1, 0)
     for change in ({"top_k": 1}, {"top_p": 1e-6}):
-        assert pair[0].generate(prompts[:8], SAMPLING.model_copy(update=change), 1, 4) == greedy
+        assert vllm.generate(prompts[:8], SAMPLING.model_copy(update=change), 1, 4) == greedy
     sampling = Sampling(temperature=0.7, top_p=0.8, top_k=0, max_new_tokens=1)
-    for prompt in prompts[:2]:
-        drawn, expected = (_counts(engine.generate([prompt], sampling, 2000, 2)) for engine in pair)
-        distance = sum(abs(drawn[token] - expected[token]) for token in drawn | expected) / 2
-        assert distance < 0.08, distance  # total variation; 0.03 to 0.05 between two seeds of one engine
+    for prompt in prompts[:3]:
+        tokens = [[token] for token in range(len(tokenizer))]
+        logps = torch.cat(reference.score([prompt] * len(tokens), tokens)).double()
+        probabilities, order = torch.softmax(logps / 0.7, -1).sort(descending=True)
+        kept = probabilities.cumsum(-1) - probabilities < 0.8  # the nucleus: the first ones that reach 0.8 together
+        expected = 2000 * probabilities[kept] / probabilities[kept].sum()
+        drawn = Counter(one.ids[0] for one in vllm.generate([prompt], sampling, 2000, 2)[0])
+        assert drawn.keys() <= set(order[kept].tolist())
+        counts = torch.tensor([drawn[token] for token in order[kept].tolist()])
+        chi_squared, freedom = float(((counts - expected) ** 2 / expected).sum()), len(counts) - 1
+        assert freedom > 3 and chi_squared < freedom + 4 * (2 * freedom) ** 0.5
 
 
-def _counts(drawn):
-    return Counter({token: n / 2000 for token, n in Counter(one.ids[0] for one in drawn[0]).items()})
-
-
-def test_an_engine_takes_other_weights_and_gives_them_back(pair, prompts, folders):
-    first = [engine.generate(prompts, GREEDY, 1, 0) for engine in pair]
-    for name, same in (("two", False), ("one", True)):
-        for engine in pair:
-            engine.load(folders / name / "model")
-        found = [engine.generate(prompts, GREEDY, 1, 0) for engine in pair]
-        assert found[0] == found[1] and (found[0] == first[0]) == same
-
-
-def test_a_text_that_cannot_fit_is_refused(folders, tokenizer):
+def test_a_text_that_cannot_fit_is_refused(folder, tokenizer):
     with pytest.raises(UserError, match="has 512 positions"):
-        engines.start("vllm", folders / "one" / "model", tokenizer, 513, 16)
+        engines.start("vllm", folder / "model", tokenizer, 513, 16)
 
 
-def test_a_killed_stage_continues_with_one_engine_a_start(folders, tmp_path, monkeypatch):
+def test_a_killed_stage_continues_with_one_engine_a_start(folder, tmp_path, monkeypatch):
     data = data_input(tmp_path / "cot", demonstrations(6))
-    shutil.copytree(folders / "one", tmp_path / "one")
     started, start, add = [], engines.start, Journal.add
     monkeypatch.setattr(engines, "start", lambda *given: started.append(given) or start(*given))
     monkeypatch.setattr(pass_rate, "BLOCK_BATCHES", 1)  # three blocks of two questions
@@ -175,7 +165,7 @@ def test_a_killed_stage_continues_with_one_engine_a_start(folders, tmp_path, mon
         sampling = SAMPLING.model_dump() | {"max_new_tokens": 12}
         knobs = {"samples": 2, "sampling": sampling, "batch_size": 4}
         spec = {"labels": {}, "seed": 1, "prompts": nano_prompts().model_dump(), "pass_rate": knobs, "engine": "vllm"}
-        inputs = {"model": tmp_path / "one", "questions": data}
+        inputs = {"model": folder, "questions": data}
         run_stage(pass_rate.STAGE, arguments(spec, tmp_path / out, tmp_path / "scratch", **inputs))
         return pass_rate.read_rollouts(tmp_path / out), manifest.read_manifest(tmp_path / out)
 

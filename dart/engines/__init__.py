@@ -95,10 +95,6 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def load(self, folder: Path) -> None:
-        """Take the weights of another model of the same architecture (a checkpoint of one run, say)."""
-
-    @abstractmethod
     def close(self) -> None:
         """Free the memory; the engine cannot be used after."""
 

@@ -21,7 +21,8 @@ class TransformersEngine(Engine):
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.load(folder)
+        self.model = load_model(folder)
+        self.parameters = parameters(self.model)
 
     def generate(
         self,
@@ -37,11 +38,6 @@ class TransformersEngine(Engine):
     def score(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """See :class:`Engine`."""
         return score(self.model, self.tokenizer.pad_token_id, prompts, completions, self.batch_size)
-
-    def load(self, folder: Path) -> None:
-        """See :class:`Engine`."""
-        self.model = load_model(folder)
-        self.parameters = parameters(self.model)
 
     def close(self) -> None:
         """See :class:`Engine`."""

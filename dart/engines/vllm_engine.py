@@ -70,11 +70,6 @@ class VllmEngine(Engine):
         outputs = self._answers([([*prompt, *ids], reading) for prompt, ids in rows if ids])
         return [_completion_logps(next(outputs), ids) if ids else torch.zeros(0) for _, ids in rows]
 
-    def load(self, folder: Path) -> None:
-        """See :class:`Engine`."""
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder.resolve())})
-        self.llm.reset_prefix_cache()  # what it holds was computed with the old weights
-
     def close(self) -> None:
         """See :class:`Engine`."""
         self.llm.llm_engine.engine_core.shutdown()

@@ -115,8 +115,12 @@ def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[s
     journal = Journal(context.scratch / "checkpoints.jsonl")
     if journal.blocks:
         context.resume(len(journal.blocks))
-    if len(journal.blocks) < len(folders):
-        _evaluate_rest(spec, folders, tasks, records, journal, context)
+    for number in range(len(journal.blocks), len(folders)):
+        name, folder = folders[number]
+        progress = _progress(context, number, len(folders), len(records))
+        rows = evaluate(spec, name, folder, tasks, records, context, progress)
+        context.log(number + 1, {"checkpoint": name, "accuracy": sum(row["correct"] for row in rows) / len(rows)})
+        journal.add(rows)
     samples = pd.DataFrame([row for rows in journal.blocks for row in rows])
     samples.to_parquet(context.out / "samples.parquet", index=False)
     scores = summarise(samples)
@@ -130,34 +134,24 @@ def checkpoints(run_folder: Path) -> list[tuple[str, Path]]:
     return [(path.name, path) for path in sorted(run_folder.glob("checkpoints/step-*"))] + [(FINAL, run_folder / FINAL)]
 
 
-def _evaluate_rest(
+def evaluate(
     spec: EvaluateSpec,
-    folders: list[tuple[str, Path]],
+    name: str,
+    folder: Path,
     tasks: dict[str, Task],
     records: list[Record],
-    journal: Journal,
     context: Context,
-) -> None:
-    """Evaluate the checkpoints that the journal lacks; one engine serves all, as they differ in weights only."""
-    done = len(journal.blocks)
-    tokenizer = load_tokenizer(folders[done][1])
+    on_batch: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Evaluate one checkpoint on all tasks, whose questions are ``records``; returns a row for every question."""
+    tokenizer = load_tokenizer(folder)
     prompts = [chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record)) for record in records]
     length = engines.longest(prompts, spec.evaluate.max_new_tokens)
-    with engines.start(spec.engine, folders[done][1], tokenizer, length, spec.evaluate.batch_size) as engine:
-        for number, (name, folder) in enumerate(folders[done:], start=done):
-            if number > done:
-                engine.load(folder)
-            backend = Backend(engine, tokenizer, _progress(context, number, len(folders), len(records)))
-            rows = evaluate(backend, name, tasks, context)
-            context.log(number + 1, {"checkpoint": name, "accuracy": sum(row["correct"] for row in rows) / len(rows)})
-            journal.add(rows)
-
-
-def evaluate(backend: Backend, name: str, tasks: dict[str, Task], context: Context) -> list[dict[str, Any]]:
-    """Evaluate the checkpoint ``name`` on all tasks; returns a row for every question."""
-    samples = score(backend, tasks)
+    with engines.start(spec.engine, folder, tokenizer, length, spec.evaluate.batch_size) as engine:
+        backend = Backend(engine, tokenizer, on_batch)
+        samples = score(backend, tasks)
     written = sum(len(completion.ids) for completion in backend.completions.values())
-    context.count(backend.engine.parameters, generated=written, scored=sum(map(len, backend.prompt_ids.values())))
+    context.count(engine.parameters, generated=written, scored=sum(map(len, backend.prompt_ids.values())))
     return [
         {"checkpoint": name, "task": task, **_row(sample, backend.completions[task, sample["doc_id"]])}
         for task, found in samples.items()
