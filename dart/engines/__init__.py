@@ -141,7 +141,7 @@ def check_installed(name: EngineName) -> None:
     """Refuse an engine that is not installed; transformers always is."""
     if name == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UserError(
-            "The engine vllm is not installed here; run this stage in the GPU environment (`make gpu` sets it up), or "
+            "The engine vllm is not installed here; run this stage in the GPU environment (`make envs` sets it up), or "
             "set engines.offline and engines.rl to transformers."
         )
 
