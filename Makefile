@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := $(PIP) install -qq --require-hashes --no-deps -r
 SOURCES := dart analysis tests envs
 
-.PHONY: reproduce test bench lint lock clean
+.PHONY: reproduce test vllm-test bench lint lock clean
 .NOTPARALLEL:
 
 reproduce: .venv
@@ -16,6 +16,10 @@ reproduce: .venv
 
 test: .venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The engine vLLM, in an environment of its own that is removed after: minutes and 4 GB.
+vllm-test:
+	PYTHON=$(PYTHON) tests/vllm_env.sh
 
 # Wall time, time to the first figure and share of overhead of the nano run (makes it first if it is not there).
 bench: .venv

@@ -141,7 +141,7 @@ def reinforce(
     chat.completion_ids(tokenizer, prompts[0], "")  # refuses a template whose prompt is no prefix
     reward = JudgeReward(judge, records, lengths, parameters(policy), context)
     order = draw_order(len(records), grpo.steps * grpo.prompts_per_step, seed)
-    rollouts = rollout_arguments(engine, max(lengths) + grpo.sampling.max_new_tokens)
+    generation = rollout_arguments(engine, max(lengths) + grpo.sampling.max_new_tokens)
     export = ExportCallback(context.scratch, export_steps(grpo.export_at, grpo.steps), tokenizer)
     with wandb_run(context, grpo.model_dump(mode="json")) as run:
         metrics = MetricsCallback(context, run, reward.metrics)
@@ -149,7 +149,7 @@ def reinforce(
             model=policy,
             processing_class=tokenizer,
             reward_funcs=reward,
-            args=_arguments(grpo, seed, context, rollouts),
+            args=_arguments(grpo, seed, context, generation),
             train_dataset=Dataset.from_dict({"prompt": [prompts[index] for index in order], "record": order}),
             callbacks=[NoFinalCheckpoint(), export, metrics],
         )
@@ -216,12 +216,12 @@ def rollout_arguments(engine: EngineName, length: int) -> dict[str, Any]:
     }
 
 
-def _arguments(grpo: Grpo, seed: int, context: Context, rollouts: dict[str, Any]) -> GRPOConfig:
-    size = grpo.prompts_per_step * grpo.completions_per_prompt
-    part, rest = divmod(size, grpo.gradient_accumulation)
+def _arguments(grpo: Grpo, seed: int, context: Context, generation: dict[str, Any]) -> GRPOConfig:
+    rollouts = grpo.prompts_per_step * grpo.completions_per_prompt
+    part, rest = divmod(rollouts, grpo.gradient_accumulation)
     if rest:
         raise UserError(
-            f"{context.name}: gradient_accumulation {grpo.gradient_accumulation} does not divide the {size} "
+            f"{context.name}: gradient_accumulation {grpo.gradient_accumulation} does not divide the {rollouts} "
             "completions of a step; choose one that does."
         )
     return GRPOConfig(
@@ -266,7 +266,7 @@ def _arguments(grpo: Grpo, seed: int, context: Context, rollouts: dict[str, Any]
         top_entropy_quantile=1.0,
         entropy_coef=0.0,
         disable_dropout=False,
-        **rollouts,
+        **generation,
         log_completions=True,
         num_completions_to_print=0,
     )
