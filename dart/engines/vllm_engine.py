@@ -7,7 +7,7 @@ those of transformers and log-probabilities agree to 1e-4 (tests/test_vllm.py).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +99,12 @@ class VllmEngine(Engine):
         self,
         requests: Sequence[tuple[Sequence[int], SamplingParams]],
         on_batch: Callable[[int, int], None] | None = None,
-    ) -> Iterable[RequestOutput]:
+    ) -> Iterator[RequestOutput]:
+        """Yield the outputs in the order of the requests."""
         for start in range(0, len(requests), REQUESTS):
             lot = requests[start : start + REQUESTS]
             prompts = [TokensPrompt(prompt_token_ids=list(ids)) for ids, _ in lot]
-            yield from self.llm.generate(prompts, [parameters for _, parameters in lot], use_tqdm=False)
+            yield from self.llm.generate(prompts, [how for _, how in lot], use_tqdm=False)
             if on_batch is not None:
                 on_batch(start + len(lot), len(requests))
 
