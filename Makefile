@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := $(PIP) install -qq --require-hashes --no-deps -r
 SOURCES := dart analysis tests envs
 
-.PHONY: reproduce test test-gpu bench bench-gpu lint lock clean
+.PHONY: reproduce test test-gpu vllm-test bench bench-gpu lint lock clean
 .NOTPARALLEL:
 
 reproduce: .venv
@@ -20,6 +20,10 @@ test: .venv
 # What needs a GPU, and says so where there is none.
 test-gpu: .venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu -rs tests/gpu
+
+# The engine vLLM, in an environment of its own that is removed after: minutes and 4 GB.
+vllm-test:
+	PYTHON=$(PYTHON) tests/vllm_env.sh
 
 # Wall time, time to the first figure and share of overhead of the nano run (makes it first if it is not there).
 bench: .venv

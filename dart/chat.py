@@ -13,6 +13,7 @@ from dart.errors import UserError
 from dart.records import Record
 
 Messages = list[dict[str, str]]
+Asked = tuple[Record, list[int]]  # a record, and the ids of the prompt that is put to a model for it
 PROBE = "7"  # an assistant text that no template rewrites (Qwen3's strips newlines and splits at </think>)
 
 
@@ -33,7 +34,17 @@ def bridge_messages(prompts: Prompts, record: Record) -> Messages:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
     """Return the ids up to where the assistant's text starts (thinking switched off where the template knows it)."""
-    return _encode(tokenizer, _prompt_text(tokenizer, messages))
+    return encode(tokenizer, prompt_text(tokenizer, messages))
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+    """Return the text whose ids :func:`prompt_ids` gives."""
+    return _render(tokenizer, messages, prompt=True)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of ``text`` and nothing else: the template writes all special tokens."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, text: str) -> list[int]:
@@ -47,8 +58,8 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, text:
         When the prompt is not a prefix of the whole chat, or the assistant's turn does not end with the tokenizer's eos
         token: training on such ids would teach another format than the one that is evaluated.
     """
-    _check_prefix(tokenizer, _prompt_text(tokenizer, messages), _render(tokenizer, _answered(messages), prompt=False))
-    return [*_encode(tokenizer, text), tokenizer.eos_token_id]
+    _check_prefix(tokenizer, prompt_text(tokenizer, messages), _render(tokenizer, _answered(messages), prompt=False))
+    return [*encode(tokenizer, text), tokenizer.eos_token_id]
 
 
 def _asked(template: str, record: Record, cot: str = "") -> Messages:
@@ -59,14 +70,6 @@ def _asked(template: str, record: Record, cot: str = "") -> Messages:
 
 def _answered(messages: Messages) -> Messages:
     return [*messages, {"role": "assistant", "content": PROBE}]
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
-    return _render(tokenizer, messages, prompt=True)
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, prompt: bool) -> str:

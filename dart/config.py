@@ -24,6 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+EngineName = Literal["transformers", "vllm"]
 
 
 class Prompts(Knobs):
@@ -42,6 +43,17 @@ class Sampling(Knobs):
     top_p: Share
     top_k: Annotated[int, Field(ge=0)]
     max_new_tokens: Count
+
+
+class Engines(Knobs):
+    """What writes and scores text (docs/engines.md).
+
+    ``offline`` serves fixed models: CoT, rewrites, pass rates, scores, evaluation. ``rl`` serves the rollouts of
+    training, where vLLM needs a GPU.
+    """
+
+    offline: EngineName
+    rl: EngineName
 
 
 class HubData(Knobs):
@@ -310,6 +322,7 @@ class Config(Knobs):
     main_seeds: tuple[int, ...]
     sweep_seeds: tuple[int, ...]
     main_arms: tuple[str, ...]
+    engines: Engines
     prompts: Prompts
     data: Data
     zoo: Zoo

@@ -1,4 +1,4 @@
-"""Sampling completions from a model: rejection sampling of CoT, rewrites, and nothing that trains.
+"""Sampling completions from a transformers model; stages use it through ``dart.engines``.
 
 Built on ``transformers`` generate with every parameter given, so that no ``generation_config.json`` of a model can
 change a result. Reproducible for a seed and batch size; the global random state is left alone.
@@ -8,32 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dart.config import Sampling
+from dart.engines import Completion, longest
 from dart.errors import UserError
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One sampled completion.
-
-    Attributes
-    ----------
-    text : str
-        Decoded without special tokens.
-    ids : list of int
-        Sampled ids, the turn end included when it was reached; padding is not.
-    truncated : bool
-        Whether the token limit came before the turn end.
-    """
-
-    text: str
-    ids: list[int]
-    truncated: bool
 
 
 def generate(
@@ -67,7 +48,7 @@ def generate(
     UserError
         When prompt and completion do not fit into the model's positions.
     """
-    _check_length(model, prompts, sampling)
+    check_length(model.config, longest(prompts, sampling.max_new_tokens))
     rows = sorted((len(prompts[i]), i) for i in range(len(prompts)) for _ in range(samples))
     config = _generation_config(tokenizer, sampling)
     found: list[list[Completion]] = [[] for _ in prompts]
@@ -82,12 +63,12 @@ def generate(
     return found
 
 
-def _check_length(model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
-    needed = max(map(len, prompts), default=0) + sampling.max_new_tokens
-    if needed > model.config.max_position_embeddings:
+def check_length(config: PreTrainedConfig, needed: int) -> None:
+    """Refuse a text of ``needed`` tokens for which the model has too few positions."""
+    if needed > config.max_position_embeddings:
         raise UserError(
-            f"{model.config.name_or_path or 'The model'} has {model.config.max_position_embeddings} positions, but the "
-            f"longest prompt and sampling.max_new_tokens need {needed}; lower max_new_tokens or take another model."
+            f"{config.name_or_path or 'The model'} has {config.max_position_embeddings} positions, but the longest "
+            f"prompt and sampling.max_new_tokens need {needed}; lower max_new_tokens or take another model."
         )
 
 

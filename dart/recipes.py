@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dart.arms import TARGET, Arm
-from dart.config import Config, Mapper
+from dart.config import Config, EngineName, Mapper
 from dart.errors import UserError
 
 DATA = "data"
@@ -78,6 +78,7 @@ class Recipes:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.offline = engine(config.engines.offline)
         self.runs: list[Run] = []
 
     def data(self, cell: Cell) -> tuple[str, str]:
@@ -107,6 +108,7 @@ class Recipes:
             "labels": {"target": cell.target, "model": scorer},
             "prompts": dump(cell.own.prompts),
             "scoring_batch": self.config.mapper.scoring_batch,
+            **self.offline,
         }
         inputs = {"data": COT, "model": model_folder(scorer), "target": model_folder(cell.target)}
         run_id = f"{cell.target}-{scorer}"
@@ -118,7 +120,8 @@ class Recipes:
         mapper = cell.own.mapper.model_copy(update={"trained_for": "own"})
         changed = mapper != self.config.mapper
         source = self._mapper(cell, mapper, self._id(cell, changed))
-        spec = cell.spec(adapt=dump(cell.own.adapt), reward=dump(mapper.reward), scoring_batch=mapper.scoring_batch)
+        scoring = {"reward": dump(mapper.reward), "scoring_batch": mapper.scoring_batch}
+        spec = cell.spec(adapt=dump(cell.own.adapt), **scoring, **self.offline)
         run_id = self._id(cell, changed or cell.own.adapt != self.config.adapt)
         inputs = {"cot": COT, "mapper": source, "target": model_folder(target)}
         return self._shared(Run("adapt_data", run_id, f"adapted/{run_id}", spec, inputs))
@@ -128,7 +131,7 @@ class Recipes:
         if not mapper.grpo.steps:
             return start
         inputs = {"cot": COT, "mapper": start, "target": model_folder(cell.target)}
-        spec = cell.spec(mapper=dump(mapper))
+        spec = cell.spec(mapper=dump(mapper), **engine(self.config.engines.rl))
         return self._shared(Run("train_mapper", run_id, f"mapper/{run_id}", spec, inputs))
 
     def _next(self, target: str) -> str:
@@ -139,7 +142,7 @@ class Recipes:
         """Rollouts of the model that the cell starts from, named after that model."""
         run_id = cell.start.removeprefix("runs/") if cell.arm.start != TARGET else f"{cell.target}-s{cell.seed}"
         run_id += f"-{cell.name}" if cell.own.pass_rate != self.config.pass_rate else ""
-        spec = cell.spec(pass_rate=dump(cell.own.pass_rate))
+        spec = cell.spec(pass_rate=dump(cell.own.pass_rate), **self.offline)
         inputs = {"model": cell.start, "questions": COT}
         return self._shared(Run("pass_rate", run_id, f"rollouts/{run_id}", spec, inputs))
 
@@ -151,7 +154,7 @@ class Recipes:
     def _reworked(self, cell: Cell) -> str:
         own = cell.own
         critique = cell.arm.data == "critiqued"
-        spec = cell.spec(select=dump(own.select), rework=dump(own.rework), critique=critique)
+        spec = cell.spec(select=dump(own.select), rework=dump(own.rework), critique=critique, **self.offline)
         inputs = {"data": COT, "rollouts": self._rollouts(cell), "model": model_folder(own.expert)}
         return self._shared(Run("rework_data", cell.id, f"reworked/{cell.id}", spec, inputs))
 
@@ -169,6 +172,15 @@ class Recipes:
 def model_folder(name: str) -> str:
     """Folder of a model of the zoo."""
     return f"models/{name}"
+
+
+def engine(name: EngineName) -> dict[str, str]:
+    """The engine's entry in a spec.
+
+    Transformers, the default of every stage, goes unsaid: to name it would make anew what was made before there was a
+    choice. Manifests name it.
+    """
+    return {} if name == "transformers" else {"engine": name}
 
 
 def dump(knobs: Any, **options: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dart.arms import TARGET, Arm
 from dart.config import Config, load
 from dart.errors import UserError
 from dart.parsing import merge, parse
-from dart.recipes import COT, DATA, Cell, Recipes, Run, dump, model_folder
+from dart.recipes import COT, DATA, Cell, Recipes, Run, dump, engine, model_folder
 
 VALIDATION = "validation"
 
@@ -183,8 +183,10 @@ def _train_zoo(config: Config) -> Iterator[Run]:
 
 def _generate_cot(config: Config) -> Run:
     spec = {"labels": {}, "seed": config.data.seed, "prompts": dump(config.prompts), "cot": dump(config.cot)}
-    asked = {"model": model_folder(config.expert)} if config.cot.source == "expert" else {}
-    return Run("generate_cot", "", COT, spec, {"data": DATA} | asked)
+    if config.cot.source == "human":
+        return Run("generate_cot", "", COT, spec, {"data": DATA})
+    asked = {"data": DATA, "model": model_folder(config.expert)}
+    return Run("generate_cot", "", COT, spec | engine(config.engines.offline), asked)
 
 
 def _arm_runs(own: Config, target: str, name: str, arm: Arm, recipes: Recipes, validated: bool) -> Iterator[Run]:
@@ -207,7 +209,7 @@ def _train(cell: Cell, labels: dict[str, Any], recipes: Recipes) -> Run:
     folder, file = recipes.data(cell)
     spec = {"labels": labels, "seed": cell.seed, "prompts": dump(own.prompts)}
     if cell.arm.trainer == "rl":
-        spec |= {"rl": dump(own.rl)}
+        spec |= {"rl": dump(own.rl), **engine(own.engines.rl)}
         inputs = {"model": cell.start, "questions": folder}
     else:
         spec |= {"sft": dump(own.sft), "file": file}
@@ -223,7 +225,7 @@ def _train(cell: Cell, labels: dict[str, Any], recipes: Recipes) -> Run:
 
 
 def _evaluate(own: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:
-    values = {"prompts": dump(own.prompts), "evaluate": dump(own.evaluate)}
+    values = {"prompts": dump(own.prompts), "evaluate": dump(own.evaluate), **engine(own.engines.offline)}
     spec = {"labels": labels, "seed": own.data.seed, **values}
     return Run("evaluate", run_id, f"scores/{run_id}", spec, {"run": folder, "data": DATA}, labels["arm"])
 

@@ -54,7 +54,6 @@ PRELOAD = (
     "trl.trainer.sft_trainer",
     "wandb.sdk.launch",  # imported by wandb.init
     "lm_eval.evaluator",
-    "lm_eval.models.huggingface",
     "pydantic",
     "yaml",
     "matplotlib.pyplot",

@@ -12,7 +12,7 @@ from test_generate_cot import finish, record_seeds
 
 from dart import manifest
 from dart.config import load
-from dart.generation import Completion
+from dart.engines import Completion, transformers_engine
 from dart.journal import Journal
 from dart.records import Record, read_records, write_records
 from dart.reward.detectors import DETECTORS
@@ -56,7 +56,7 @@ def run(folders, out="out", samples=3, on_invalid="keep_original", batch_size=4)
     return manifest.read_manifest(folders / out), read_records(folders / out / "demonstrations.jsonl"), rows
 
 
-def mapper(model, tokenizer, prompts, sampling, samples, seed, batch_size):
+def mapper(model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch):
     """Stands in for ``generate``: one good rewrite, one with a false step, one that differs by question."""
     out = []
     for prompt in prompts:
@@ -74,7 +74,7 @@ def mapper(model, tokenizer, prompts, sampling, samples, seed, batch_size):
 
 
 def test_the_best_valid_rewrite_is_chosen(folders, monkeypatch):
-    monkeypatch.setattr(adapt_data, "generate", mapper)
+    monkeypatch.setattr(transformers_engine, "generate", mapper)
     found, adapted, rows = run(folders)
     assert [(row["id"], row["sample"]) for row in rows if row["chosen"]] == [("q0", 1), ("q1", 0)]
     assert [record.cot for record in adapted] == [
@@ -94,7 +94,7 @@ def test_the_best_valid_rewrite_is_chosen(folders, monkeypatch):
 
 
 def test_columns_and_perplexity_by_hand(folders, monkeypatch):
-    monkeypatch.setattr(adapt_data, "generate", mapper)
+    monkeypatch.setattr(transformers_engine, "generate", mapper)
     found, _, rows = run(folders)
     names = {"id", "sample", "text", "correct", "align", "reward", "chosen", "tokens", "length_ratio", "copy_ratio"}
     names |= {"truncated", "tokens_original", "logprob_original", "logprob_rewrite", *(f"cheat_{d}" for d in DETECTORS)}
@@ -114,7 +114,7 @@ def test_columns_and_perplexity_by_hand(folders, monkeypatch):
 
 
 def test_demonstrations_without_a_valid_rewrite_can_be_dropped(folders, monkeypatch):
-    monkeypatch.setattr(adapt_data, "generate", mapper)
+    monkeypatch.setattr(transformers_engine, "generate", mapper)
     found, adapted, _ = run(folders, on_invalid="drop")
     assert [record.id for record in adapted] == ["q0", "q1"]
     assert found.result["kept_original"] == 0.0 and found.result["demonstrations"] == 2
@@ -130,7 +130,7 @@ def test_a_mapper_that_never_succeeds_leaves_the_originals(folders):
 
 def test_an_interrupted_run_continues_and_ends_the_same(folders, monkeypatch):
     monkeypatch.setattr(adapt_data, "BLOCK_BATCHES", 4)  # two blocks of two demonstrations
-    seeds = record_seeds(monkeypatch, adapt_data)
+    seeds = record_seeds(monkeypatch)
     expected, expected_adapted, expected_rows = run(folders, "undisturbed", samples=2, batch_size=1)
     assert len(set(seeds)) == 2  # blocks do not repeat each other's noise
     add = Journal.add

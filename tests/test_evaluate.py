@@ -15,8 +15,8 @@ from conftest import nano_prompts
 from training_fixture import arguments, input_folder, metric_rows
 
 from dart import chat, generation
+from dart.engines import Completion, transformers_engine
 from dart.errors import UserError
-from dart.generation import Completion
 from dart.grading import extract_answer, has_marker, verify
 from dart.journal import Journal
 from dart.manifest import Manifest, read_manifest
@@ -132,7 +132,7 @@ def test_the_batch_size_changes_nothing(folders: Path, finished: tuple, tmp_path
 def test_every_outcome_is_kept_and_is_the_grader_s(
     folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(evaluate, "generate", oracle(folders))
+    monkeypatch.setattr(transformers_engine, "generate", oracle(folders))
     found, samples, scores = run(folders, tmp_path)
     known = questions(folders)
     keys = [(name, key.rsplit("-", 1)[0], key) for name in STEPS for key in known]
@@ -193,7 +193,7 @@ def test_a_killed_run_does_not_evaluate_a_checkpoint_again(
         self.path.write_text(self.path.read_text() + '[{"checkpoint": "step-0', encoding="utf-8")  # torn by the kill
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "load_model", load)
+    monkeypatch.setattr(transformers_engine, "load_model", load)
     monkeypatch.setattr(Journal, "add", killed)
     with pytest.raises(KeyboardInterrupt):
         run(folders, tmp_path)
@@ -234,7 +234,7 @@ def test_a_task_that_would_be_decoded_otherwise_is_refused(
 def test_an_unknown_task_is_refused_before_any_model_is_loaded(
     folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(evaluate, "load_model", None)
+    monkeypatch.setattr(transformers_engine, "load_model", None)
     with pytest.raises(UserError, match=r"evaluate\.tasks names 'nano_maths'"):
         run(folders, tmp_path, tasks=["nano_maths"])
 

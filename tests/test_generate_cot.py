@@ -9,8 +9,8 @@ import pytest
 from conftest import nano_prompts
 
 from dart import manifest, rejection
+from dart.engines import Completion, transformers_engine
 from dart.errors import UserError
-from dart.generation import Completion
 from dart.journal import Journal
 from dart.records import Record, read_records, write_records
 from dart.stage import run_stage
@@ -59,7 +59,7 @@ class Expert:
         self.truncated = truncated
         self.calls = 0
 
-    def __call__(self, model, tokenizer, prompts, sampling, samples, seed, batch_size):
+    def __call__(self, model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch):
         self.calls += 1
         out = []
         for prompt in prompts:
@@ -74,7 +74,7 @@ class Expert:
 
 def test_the_first_verified_attempt_is_kept(folders, monkeypatch):
     expert = Expert()
-    monkeypatch.setattr(rejection, "generate", expert)
+    monkeypatch.setattr(transformers_engine, "generate", expert)
     found, kept = run(folders)
     assert [record.id for record in kept] == ["q1", "q2", "q3"]
     for number, record in enumerate(kept, start=1):
@@ -86,7 +86,7 @@ def test_the_first_verified_attempt_is_kept(folders, monkeypatch):
 
 
 def test_a_truncated_text_is_rejected_even_when_its_answer_is_right(folders, monkeypatch):
-    monkeypatch.setattr(rejection, "generate", Expert(truncated=(1, 2)))
+    monkeypatch.setattr(transformers_engine, "generate", Expert(truncated=(1, 2)))
     _, kept = run(folders)
     assert all("attempt 3" in record.cot for record in kept) and len(kept) == 3
 
@@ -99,7 +99,7 @@ def test_human_rationales_are_verified(folders):
 
 
 def test_an_expert_without_a_right_answer_is_an_error_in_words(folders, monkeypatch):
-    monkeypatch.setattr(rejection, "generate", Expert(truncated=(1, 2, 3)))
+    monkeypatch.setattr(transformers_engine, "generate", Expert(truncated=(1, 2, 3)))
     with pytest.raises(UserError, match="None of the 7 questions got a chain of thought"):
         run(folders)
     assert not (folders / "out" / "manifest.json").exists()
@@ -112,7 +112,7 @@ def test_a_missing_expert_is_an_error_in_words(folders):
 
 def test_an_interrupted_run_continues_and_ends_the_same(folders, monkeypatch):
     monkeypatch.setattr(generate_cot, "BLOCK_BATCHES", 2)  # four blocks of two questions
-    monkeypatch.setattr(rejection, "generate", Expert())
+    monkeypatch.setattr(transformers_engine, "generate", Expert())
     expected, expected_kept = run(folders, "undisturbed")
     add = Journal.add
 
@@ -123,7 +123,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(folders, monkeypatch):
             raise KeyboardInterrupt
 
     expert = Expert()
-    monkeypatch.setattr(rejection, "generate", expert)
+    monkeypatch.setattr(transformers_engine, "generate", expert)
     monkeypatch.setattr(Journal, "add", killed)
     with pytest.raises(KeyboardInterrupt):
         run(folders)
@@ -138,7 +138,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(folders, monkeypatch):
 
 def test_real_sampling_is_reproducible_and_every_attempt_has_its_own_seed(folders, monkeypatch):
     monkeypatch.setattr(generate_cot, "BLOCK_BATCHES", 4)  # two blocks
-    seeds = record_seeds(monkeypatch, rejection)
+    seeds = record_seeds(monkeypatch)
     monkeypatch.setattr(rejection, "verify_many", lambda records, texts: [accept(seeds)] * len(texts))
     assert run(folders, "one")[1] == run(folders, "two")[1]
     assert len(seeds) == 12 and seeds[:6] == seeds[6:] and len(set(seeds)) == 6
@@ -149,15 +149,15 @@ def accept(seeds):
     return type("Verdict", (), {"correct": len(seeds) % 3 == 0})
 
 
-def record_seeds(monkeypatch, stage):
+def record_seeds(monkeypatch):
     """Let ``generate`` run, note its seeds, and have every completion end by itself."""
     seeds = []
-    generate = stage.generate
+    generate = transformers_engine.generate
 
-    def recorded(model, tokenizer, prompts, sampling, samples, seed, batch_size):
+    def recorded(model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch):
         seeds.append(seed)
-        groups = generate(model, tokenizer, prompts, sampling, samples, seed, batch_size)
+        groups = generate(model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch)
         return [[replace(completion, truncated=False) for completion in group] for group in groups]
 
-    monkeypatch.setattr(stage, "generate", recorded)
+    monkeypatch.setattr(transformers_engine, "generate", recorded)
     return seeds

@@ -10,10 +10,10 @@ import pytest
 from conftest import nano_prompts
 from training_fixture import PROMPTS, SAMPLING, arguments, data_input, demonstrations, input_folder, model_input
 
-from dart import chat, rejection
+from dart import chat
 from dart.config import Select
+from dart.engines import Completion, transformers_engine
 from dart.errors import UserError
-from dart.generation import Completion
 from dart.records import Record, read_records
 from dart.stage import run_stage
 from dart.stages import pass_rate, rework_data, select_data
@@ -102,7 +102,7 @@ def measure(tmp_path, model, name="rates", **changes):
 def answers(by_question):
     """Stands in for ``generate``: ``by_question(place, sample)`` is the text of a completion."""
 
-    def generate(model, tokenizer, prompts, sampling, samples, seed, batch_size):
+    def generate(model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch):
         return [[Completion(by_question(i, s), [1, 2], False) for s in range(samples)] for i in range(len(prompts))]
 
     return generate
@@ -111,7 +111,7 @@ def answers(by_question):
 def test_rollouts_are_graded_and_counted(tmp_path, model, monkeypatch):
     monkeypatch.setattr(pass_rate, "BLOCK_BATCHES", 1000)  # one block
     generate = answers(lambda i, s: RECORDS[i].cot if s < i else "#### 999")
-    monkeypatch.setattr(pass_rate, "generate", generate)
+    monkeypatch.setattr(transformers_engine, "generate", generate)
     out = measure(tmp_path, model)
     assert pass_rate.pass_rates(pass_rate.read_rollouts(out)) == pytest.approx(
         {record.id: min(i, 3) / 3 for i, record in enumerate(RECORDS)}
@@ -122,11 +122,11 @@ def test_rollouts_are_graded_and_counted(tmp_path, model, monkeypatch):
 
 
 def test_a_truncated_rollout_is_not_correct(tmp_path, model, monkeypatch):
-    def generate(model, tokenizer, prompts, sampling, samples, seed, batch_size):
+    def generate(model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch):
         return [[Completion(RECORDS[i].cot, [1], True)] * samples for i in range(len(prompts))]
 
     monkeypatch.setattr(pass_rate, "BLOCK_BATCHES", 1000)
-    monkeypatch.setattr(pass_rate, "generate", generate)
+    monkeypatch.setattr(transformers_engine, "generate", generate)
     assert set(pass_rate.pass_rates(pass_rate.read_rollouts(measure(tmp_path, model))).values()) == {0.0}
 
 
@@ -161,12 +161,12 @@ def rework(tmp_path, model, critique, expert, monkeypatch, rates=RATES):
     """Run rework_data with ``expert(prompt text, attempt)`` as the expert; returns records and manifest."""
     asked = []
 
-    def generate(model, tokenizer, prompts, sampling, samples, seed, batch_size):
+    def generate(model, tokenizer, prompts, sampling, samples, seed, batch_size, on_batch):
         texts = [tokenizer.decode(prompt) for prompt in prompts]
         asked.append(texts)
         return [[Completion(expert(text, len(asked)), [1, 2], False)] for text in texts]
 
-    monkeypatch.setattr(rejection, "generate", generate)
+    monkeypatch.setattr(transformers_engine, "generate", generate)
     knobs = {"attempts": 2, "sampling": SAMPLING, "batch_size": 4}
     spec = {"labels": {}, "seed": 1, "prompts": PROMPTS, "select": SELECT, "rework": knobs, "critique": critique}
     inputs = {"data": data_input(tmp_path / "cot", RECORDS), "model": model, "rollouts": written(tmp_path, rates)}

@@ -17,11 +17,12 @@ from lm_eval.api.task import Task
 
 from dart import chat
 from dart.config import Evaluate
+from dart.engines.transformers_engine import TransformersEngine
 from dart.errors import UserError
 from dart.records import Record, write_records
 from dart.stages.evaluate import Backend, load_tasks, score
 from dart.tasks import FOLDER, benchmark, check_tasks, task_manager
-from dart.training.loading import load_model, load_tokenizer
+from dart.training.loading import load_tokenizer
 from dart.world import problems, styles
 
 TASKS = {task: family for family, (task, _) in problems.FAMILIES.items()}
@@ -120,7 +121,7 @@ def test_the_prompts_put_to_the_model_are_those_of_training(data: Path, tiny_mod
     knobs = Evaluate(tasks=names, in_domain=(), checkpoints="all", batch_size=4, max_new_tokens=1)
     tasks = load_tasks(task_manager(data, prompts), knobs)
     tokenizer = load_tokenizer(tiny_model_dir)
-    backend = Backend(load_model(tiny_model_dir), tokenizer, 4)
+    backend = Backend(TransformersEngine(tiny_model_dir, tokenizer, 4), tokenizer)
     score(backend, tasks)
     for name in names:
         for number, record in enumerate(benchmark(data, name)):

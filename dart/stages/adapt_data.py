@@ -4,7 +4,8 @@
         --target results/nano/models/ash --out results/nano/adapted/ash-s1 --scratch SCRATCH
 
 Writes ``demonstrations.jsonl`` and ``rewrites.parquet`` (one row a sample). Valid is a rewrite that ended by itself and
-whose answer verifies; the best has the highest reward.
+whose answer verifies; the best has the highest reward. The target scores with transformers in float32, whatever engine
+the mapper writes with, as it does in the mapper's training.
 """
 
 from __future__ import annotations
@@ -19,11 +20,9 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dart import chat
-from dart.config import Adapt, Prompts, Reward
-from dart.generation import generate
+from dart import chat, engines
+from dart.config import Adapt, EngineName, Prompts, Reward
 from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.reward.detectors import DETECTORS
@@ -38,6 +37,7 @@ Row = dict[str, Any]
 class AdaptDataSpec(Spec):
     """Values of a run: prompts, how rewrites are sampled, and the reward that ranks them."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     adapt: Adapt
     reward: Reward
@@ -47,17 +47,20 @@ class AdaptDataSpec(Spec):
 def run(spec: AdaptDataSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Sample and choose rewrites block by block; returns acceptance and how the data changed."""
     demonstrations = read_records(inputs["cot"] / "demonstrations.jsonl")
-    mapper, target = (load_model(inputs[name] / "model") for name in ("mapper", "target"))
-    mapper_tokenizer, tokenizer = (load_tokenizer(inputs[name] / "model") for name in ("mapper", "target"))
-    reward = RewardModel(target, tokenizer, spec.prompts, spec.reward, spec.scoring_batch)
+    (mapper, target), knobs = (inputs[name] / "model" for name in ("mapper", "target")), spec.adapt
+    tokenizer = load_tokenizer(mapper)
+    asked = [(one, chat.prompt_ids(tokenizer, chat.rewrite_messages(spec.prompts, one))) for one in demonstrations]
 
-    def work(number: int, block: Sequence[Record]) -> tuple[list[Row], dict[str, Any]]:
-        seed = spec.seed * 1_000_003 + number
-        rows = _rewrite(spec, block, mapper, mapper_tokenizer, reward, seed, context)
+    def work(number: int, block: Sequence[chat.Asked]) -> tuple[list[Row], dict[str, Any]]:
+        rows = _rewrite(block, engine, knobs, reward, spec.seed * 1_000_003 + number, context)
         return rows, {"demonstrations": len(block), "kept": sum(row["chosen"] for row in rows)}
 
-    size = max(1, BLOCK_BATCHES * spec.adapt.batch_size // spec.adapt.samples)
-    rows = [row for block in in_blocks(context, demonstrations, size, work, "demonstration") for row in block]
+    length = engines.longest([ids for _, ids in asked], knobs.sampling.max_new_tokens)
+    size = max(1, BLOCK_BATCHES * knobs.batch_size // knobs.samples)
+    with engines.start(spec.engine, mapper, tokenizer, length, knobs.batch_size) as engine:
+        scorer, its_tokenizer = load_model(target), load_tokenizer(target)
+        reward = RewardModel(scorer, its_tokenizer, spec.prompts, spec.reward, spec.scoring_batch)
+        rows = [row for block in in_blocks(context, asked, size, work, "demonstration") for row in block]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), context.out / "rewrites.parquet")
     adapted = _adapted(spec.adapt, demonstrations, rows)
     write_records(context.out / "demonstrations.jsonl", adapted)
@@ -65,21 +68,20 @@ def run(spec: AdaptDataSpec, inputs: dict[str, Path], context: Context) -> dict[
 
 
 def _rewrite(
-    spec: AdaptDataSpec,
-    records: Sequence[Record],
-    mapper: PreTrainedModel,
-    mapper_tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[chat.Asked],
+    mapper: engines.Engine,
+    adapt: Adapt,
     reward: RewardModel,
     seed: int,
     context: Context,
 ) -> list[Row]:
     """Rows of ``rewrites.parquet`` for a block of demonstrations, ``samples`` for each, the best valid one marked."""
-    samples = spec.adapt.samples
-    prompts = [chat.prompt_ids(mapper_tokenizer, chat.rewrite_messages(spec.prompts, record)) for record in records]
-    drawn = generate(mapper, mapper_tokenizer, prompts, spec.adapt.sampling, samples, seed, spec.adapt.batch_size)
+    samples = adapt.samples
+    records, prompts = [record for record, _ in asked], [prompt for _, prompt in asked]
+    drawn = mapper.generate(prompts, adapt.sampling, samples, seed)
     completions = [completion for group in drawn for completion in group]
     context.count(
-        parameters(mapper),
+        mapper.parameters,
         generated=sum(len(completion.ids) for completion in completions),
         scored=samples * sum(map(len, prompts)),
     )
@@ -110,7 +112,7 @@ def _rewrite(
         for i, record in enumerate(repeated)
     ]
     for start in range(0, len(rows), samples):
-        _choose(rows[start : start + samples], spec.adapt.on_invalid == "keep_invalid")
+        _choose(rows[start : start + samples], adapt.on_invalid == "keep_invalid")
     return rows
 
 

@@ -21,18 +21,19 @@ import pandas as pd
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from dart.config import Evaluate, Prompts, Sampling
+from dart import chat, engines
+from dart.config import EngineName, Evaluate, Prompts, Sampling
+from dart.engines import Completion, Engine
 from dart.errors import UserError
-from dart.generation import Completion, generate
 from dart.journal import Journal
 from dart.manifest import write_json
+from dart.records import Record
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.tasks import benchmark, check_tasks, task_manager
-from dart.training.loading import load_model, load_tokenizer, parameters
+from dart.training.loading import load_tokenizer
 
 FINAL = "model"
 # What the tasks' YAML files must say, and nothing else: greedy decoding up to the turn end.
@@ -42,15 +43,16 @@ FIXED = {"until": [], "do_sample": False, "temperature": 0.0, "top_p": 1.0, "top
 class EvaluateSpec(Spec):
     """Values of a run: the ``solve`` prompt, the tasks and how their answers are decoded."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     evaluate: Evaluate
 
 
-class Backend(HFLM):
-    """lm-eval's Hugging Face backend on a loaded model, decoding with the harness's one generator.
+class Backend(LM):
+    """What lm-eval sees of an engine: chats in, answers out, in the one format of ``dart.chat``.
 
-    HFLM's own decoding keeps neither token counts nor whether the limit cut a response off, shortens prompts that are
-    too long, and looks for stop strings in the decoded text of every row at every step.
+    lm-eval's own backends keep neither token counts nor whether the limit cut a response off, and shorten prompts that
+    are too long.
 
     Attributes
     ----------
@@ -61,13 +63,11 @@ class Backend(HFLM):
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_size: int,
-        on_batch: Callable[[int, int], None] | None = None,
+        self, engine: Engine, tokenizer: PreTrainedTokenizerBase, on_batch: Callable[[int, int], None] | None = None
     ) -> None:
-        super().__init__(model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False, enable_thinking=False)
+        super().__init__()
+        self.engine = engine
+        self.tokenizer = tokenizer
         self.on_batch = on_batch
         self.completions: dict[tuple[str, int], Completion] = {}
         self.prompt_ids: dict[tuple[str, int], list[int]] = {}
@@ -76,12 +76,30 @@ class Backend(HFLM):
         """Answer all requests (all tasks at once); returns their texts in order."""
         sampling = _sampling([request.args[1] for request in requests])
         keys = [(request.task_name, request.doc_id) for request in requests]
-        prompts = [self.tok_encode(request.args[0], add_special_tokens=False) for request in requests]
-        found = generate(self.model, self.tokenizer, prompts, sampling, 1, 0, int(self.batch_size), self.on_batch)
-        completions = [completion for (completion,) in found]
+        prompts = [chat.encode(self.tokenizer, request.args[0]) for request in requests]
+        completions = [one for (one,) in self.engine.generate(prompts, sampling, 1, 0, self.on_batch)]
         self.completions.update(zip(keys, completions, strict=True))
         self.prompt_ids.update(zip(keys, prompts, strict=True))
         return [completion.text for completion in completions]
+
+    def apply_chat_template(self, chat_history: chat.Messages, add_generation_prompt: bool = True) -> str:
+        """Return the text of a prompt."""
+        if not add_generation_prompt:
+            raise NotImplementedError("A task that begins the answer itself; no task of this repository does.")
+        return chat.prompt_text(self.tokenizer, chat_history)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Would name a cache of requests, which is not used."""
+        return self.tokenizer.name_or_path
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Asked for by no task of this repository."""
+        raise NotImplementedError
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Asked for by no task of this repository."""
+        raise NotImplementedError
 
 
 def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
@@ -90,8 +108,8 @@ def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[s
     lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)  # a bar for every task otherwise
     manager = task_manager(inputs["data"], spec.prompts)
     check_tasks(spec.evaluate.tasks, manager.all_tasks)
-    questions = sum(len(benchmark(inputs["data"], task)) for task in spec.evaluate.tasks)
     tasks = load_tasks(manager, spec.evaluate)
+    records = [record for task in spec.evaluate.tasks for record in benchmark(inputs["data"], task)]
     folders = checkpoints(inputs["run"])
     folders = folders if spec.evaluate.checkpoints == "all" else folders[-1:]
     journal = Journal(context.scratch / "checkpoints.jsonl")
@@ -99,7 +117,8 @@ def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[s
         context.resume(len(journal.blocks))
     for number in range(len(journal.blocks), len(folders)):
         name, folder = folders[number]
-        rows = evaluate(spec, name, folder, tasks, context, _progress(context, number, len(folders), questions))
+        progress = _progress(context, number, len(folders), len(records))
+        rows = evaluate(spec, name, folder, tasks, records, context, progress)
         context.log(number + 1, {"checkpoint": name, "accuracy": sum(row["correct"] for row in rows) / len(rows)})
         journal.add(rows)
     samples = pd.DataFrame([row for rows in journal.blocks for row in rows])
@@ -120,15 +139,19 @@ def evaluate(
     name: str,
     folder: Path,
     tasks: dict[str, Task],
+    records: list[Record],
     context: Context,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Evaluate one checkpoint on all tasks; returns a row for every question."""
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    backend = Backend(model, tokenizer, spec.evaluate.batch_size, on_batch)
-    samples = score(backend, tasks)
+    """Evaluate one checkpoint on all tasks, whose questions are ``records``; returns a row for every question."""
+    tokenizer = load_tokenizer(folder)
+    prompts = [chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record)) for record in records]
+    length = engines.longest(prompts, spec.evaluate.max_new_tokens)
+    with engines.start(spec.engine, folder, tokenizer, length, spec.evaluate.batch_size) as engine:
+        backend = Backend(engine, tokenizer, on_batch)
+        samples = score(backend, tasks)
     written = sum(len(completion.ids) for completion in backend.completions.values())
-    context.count(parameters(model), generated=written, scored=sum(map(len, backend.prompt_ids.values())))
+    context.count(engine.parameters, generated=written, scored=sum(map(len, backend.prompt_ids.values())))
     return [
         {"checkpoint": name, "task": task, **_row(sample, backend.completions[task, sample["doc_id"]])}
         for task, found in samples.items()

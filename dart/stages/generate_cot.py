@@ -15,15 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dart import chat
-from dart.config import Cot, Prompts
+from dart import chat, engines
+from dart.config import Cot, EngineName, Prompts
 from dart.errors import UserError
 from dart.grading import verify_many
 from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.rejection import verified_texts
 from dart.stage import Context, Spec, Stage, stage_main
-from dart.training.loading import load_model, load_tokenizer
+from dart.training.loading import load_tokenizer
 
 BLOCK_BATCHES = 8  # questions asked between two entries of the journal, in batches
 
@@ -31,6 +31,7 @@ BLOCK_BATCHES = 8  # questions asked between two entries of the journal, in batc
 class GenerateCotSpec(Spec):
     """Values of a run: the ``solve`` prompt, and how the chains of thought come about."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     cot: Cot
 
@@ -71,21 +72,18 @@ def _sampled(
     if "model" not in inputs:
         raise UserError("cot.source is expert, but no --model is given; name the expert's folder, or set it to human.")
     folder = inputs["model"] / "model"
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    attempts = spec.cot.attempts
+    tokenizer, knobs = load_tokenizer(folder), spec.cot
+    asked = [(record, chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record))) for record in records]
 
-    def ask(record: Record) -> chat.Messages:
-        return chat.solve_messages(spec.prompts, record)
-
-    def work(number: int, block: Sequence[Record]) -> tuple[dict[str, Any], dict[str, Any]]:
-        seed = spec.seed * 1_000_003 + number * attempts
-        texts, samples = verified_texts(
-            model, tokenizer, block, ask, attempts, spec.cot.sampling, spec.cot.batch_size, seed, context
-        )
+    def work(number: int, block: Sequence[chat.Asked]) -> tuple[dict[str, Any], dict[str, Any]]:
+        seed = spec.seed * 1_000_003 + number * knobs.attempts
+        texts, samples = verified_texts(engine, block, knobs.attempts, knobs.sampling, seed, context)
         kept = len(block) - texts.count(None)
         return {"texts": texts, "samples": samples}, {"asked": len(block), "kept": kept, "samples": samples}
 
-    blocks = in_blocks(context, records, BLOCK_BATCHES * spec.cot.batch_size, work, "question")
+    length = engines.longest([ids for _, ids in asked], knobs.sampling.max_new_tokens)
+    with engines.start(spec.engine, folder, tokenizer, length, knobs.batch_size) as engine:
+        blocks = in_blocks(context, asked, BLOCK_BATCHES * knobs.batch_size, work, "question")
     texts = [text for block in blocks for text in block["texts"]]
     kept = [replace(record, cot=text) for record, text in zip(records, texts, strict=True) if text is not None]
     return kept, sum(block["samples"] for block in blocks)

@@ -19,14 +19,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from dart import chat
-from dart.config import PassRate, Prompts
-from dart.generation import generate
+from dart import chat, engines
+from dart.config import EngineName, PassRate, Prompts
 from dart.grading import verify_many
 from dart.journal import in_blocks
-from dart.records import Record, read_records
+from dart.records import read_records
 from dart.stage import Context, Spec, Stage, stage_main
-from dart.training.loading import load_model, load_tokenizer, parameters
+from dart.training.loading import load_tokenizer
 
 BLOCK_BATCHES = 8  # rollouts sampled between two entries of the journal, in batches
 FILE = "rollouts.parquet"
@@ -36,6 +35,7 @@ Row = dict[str, Any]
 class PassRateSpec(Spec):
     """Values of a run: the ``solve`` prompt, and how rollouts are sampled."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     pass_rate: PassRate
 
@@ -43,32 +43,18 @@ class PassRateSpec(Spec):
 def run(spec: PassRateSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Sample and grade block by block; returns the mean pass rate and the shares of never and always solved ones."""
     records = read_records(inputs["questions"] / "demonstrations.jsonl")
-    model, tokenizer = load_model(inputs["model"] / "model"), load_tokenizer(inputs["model"] / "model")
-    knobs = spec.pass_rate
+    folder, knobs = inputs["model"] / "model", spec.pass_rate
+    tokenizer = load_tokenizer(folder)
+    asked = [(record, chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record))) for record in records]
 
-    def work(number: int, block: Sequence[Record]) -> tuple[list[Row], dict[str, Any]]:
-        prompts = [chat.prompt_ids(tokenizer, chat.solve_messages(spec.prompts, record)) for record in block]
-        seed = spec.seed * 1_000_003 + number
-        drawn = generate(model, tokenizer, prompts, knobs.sampling, knobs.samples, seed, knobs.batch_size)
-        completions = [completion for group in drawn for completion in group]
-        written = sum(len(completion.ids) for completion in completions)
-        context.count(parameters(model), generated=written, scored=knobs.samples * sum(map(len, prompts)))
-        repeated = [record for record in block for _ in range(knobs.samples)]
-        verdicts = verify_many(repeated, [completion.text for completion in completions])
-        rows = [
-            {
-                "id": record.id,
-                "sample": i % knobs.samples,
-                "text": completions[i].text.strip(),
-                "correct": bool(verdicts[i].correct) and not completions[i].truncated,
-                "truncated": completions[i].truncated,
-            }
-            for i, record in enumerate(repeated)
-        ]
+    def work(number: int, block: Sequence[chat.Asked]) -> tuple[list[Row], dict[str, Any]]:
+        rows = _rollouts(engine, block, knobs, spec.seed * 1_000_003 + number, context)
         return rows, {"questions": len(block), "pass_rate": fmean(row["correct"] for row in rows)}
 
+    length = engines.longest([ids for _, ids in asked], knobs.sampling.max_new_tokens)
     size = max(1, BLOCK_BATCHES * knobs.batch_size // knobs.samples)
-    rows = [row for block in in_blocks(context, records, size, work, "question") for row in block]
+    with engines.start(spec.engine, folder, tokenizer, length, knobs.batch_size) as engine:
+        rows = [row for block in in_blocks(context, asked, size, work, "question") for row in block]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), context.out / FILE)
     rates = pass_rates(rows).values()
     return {
@@ -77,6 +63,29 @@ def run(spec: PassRateSpec, inputs: dict[str, Path], context: Context) -> dict[s
         "never": fmean(rate == 0 for rate in rates),
         "always": fmean(rate == 1 for rate in rates),
     }
+
+
+def _rollouts(
+    engine: engines.Engine, asked: Sequence[chat.Asked], knobs: PassRate, seed: int, context: Context
+) -> list[Row]:
+    """Graded rows of ``rollouts.parquet`` for a block of questions, ``samples`` for each."""
+    prompts = [prompt for _, prompt in asked]
+    drawn = engine.generate(prompts, knobs.sampling, knobs.samples, seed)
+    completions = [completion for group in drawn for completion in group]
+    written = sum(len(completion.ids) for completion in completions)
+    context.count(engine.parameters, generated=written, scored=knobs.samples * sum(map(len, prompts)))
+    repeated = [record for record, _ in asked for _ in range(knobs.samples)]
+    verdicts = verify_many(repeated, [completion.text for completion in completions])
+    return [
+        {
+            "id": record.id,
+            "sample": i % knobs.samples,
+            "text": completions[i].text.strip(),
+            "correct": bool(verdicts[i].correct) and not completions[i].truncated,
+            "truncated": completions[i].truncated,
+        }
+        for i, record in enumerate(repeated)
+    ]
 
 
 def read_rollouts(folder: Path) -> list[Row]:

@@ -18,15 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dart import chat
-from dart.config import Prompts, Rework, Select
+from dart import chat, engines
+from dart.config import EngineName, Prompts, Rework, Select
 from dart.errors import UserError
 from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.rejection import verified_texts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.stages.pass_rate import pass_rates, read_rollouts
-from dart.training.loading import load_model, load_tokenizer
+from dart.training.loading import load_tokenizer
 
 BLOCK_BATCHES = 8  # texts asked for between two entries of the journal, in batches
 
@@ -34,6 +34,7 @@ BLOCK_BATCHES = 8  # texts asked for between two entries of the journal, in batc
 class ReworkDataSpec(Spec):
     """Values of a run."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     select: Select
     rework: Rework
@@ -80,22 +81,23 @@ def difficulty(rate: float, select: Select) -> Literal["simple", "medium", "hard
 
 def _reworked(spec: ReworkDataSpec, hard: list[Record], folder: Path, context: Context) -> dict[str, Record]:
     """Id -> the record with the expert's verified bridge or critique as its CoT."""
-    model, tokenizer, knobs = load_model(folder), load_tokenizer(folder), spec.rework
+    tokenizer, knobs = load_tokenizer(folder), spec.rework
+    asked = [(record, chat.prompt_ids(tokenizer, _messages(spec.prompts, record))) for record in hard]
 
-    def ask(record: Record) -> chat.Messages:
-        solve = chat.solve_messages if record.attempt else chat.bridge_messages
-        return solve(spec.prompts, record)
-
-    def work(number: int, block: Sequence[Record]) -> tuple[list[str | None], dict[str, Any]]:
+    def work(number: int, block: Sequence[chat.Asked]) -> tuple[list[str | None], dict[str, Any]]:
         seed = spec.seed * 1_000_003 + number * knobs.attempts
-        texts, samples = verified_texts(
-            model, tokenizer, block, ask, knobs.attempts, knobs.sampling, knobs.batch_size, seed, context
-        )
+        texts, samples = verified_texts(engine, block, knobs.attempts, knobs.sampling, seed, context)
         return texts, {"asked": len(block), "kept": len(block) - texts.count(None), "samples": samples}
 
-    blocks = in_blocks(context, hard, BLOCK_BATCHES * knobs.batch_size, work, "demonstration")
+    length = engines.longest([ids for _, ids in asked], knobs.sampling.max_new_tokens)
+    with engines.start(spec.engine, folder, tokenizer, length, knobs.batch_size) as engine:
+        blocks = in_blocks(context, asked, BLOCK_BATCHES * knobs.batch_size, work, "demonstration")
     texts = [text for block in blocks for text in block]
     return {r.id: replace(r, cot=text) for r, text in zip(hard, texts, strict=True) if text is not None}
+
+
+def _messages(prompts: Prompts, record: Record) -> chat.Messages:
+    return (chat.solve_messages if record.attempt else chat.bridge_messages)(prompts, record)
 
 
 STAGE = Stage(

@@ -18,18 +18,18 @@ import pyarrow
 import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
-from dart import chat
-from dart.config import Prompts
+from dart import chat, engines
+from dart.config import EngineName, Prompts
 from dart.errors import UserError
 from dart.records import read_records
-from dart.scoring import score
 from dart.stage import Context, Spec, Stage, stage_main
-from dart.training.loading import load_model, load_tokenizer, parameters
+from dart.training.loading import load_tokenizer
 
 
 class ScoreDataSpec(Spec):
     """Values of a run."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     scoring_batch: int
 
@@ -37,7 +37,6 @@ class ScoreDataSpec(Spec):
 def run(spec: ScoreDataSpec, inputs: dict[str, Path], context: Context) -> dict[str, Any]:
     """Score every demonstration; returns their number and the mean log-probability of a token."""
     records = read_records(inputs["data"] / "demonstrations.jsonl")
-    model = load_model(inputs["model"] / "model")
     tokenizer = load_tokenizer(inputs["target"] / "model")
     check_vocabulary(load_tokenizer(inputs["model"] / "model"), tokenizer)
     prompts, completions = [], []
@@ -45,8 +44,11 @@ def run(spec: ScoreDataSpec, inputs: dict[str, Path], context: Context) -> dict[
         messages = chat.solve_messages(spec.prompts, record)
         prompts.append(chat.prompt_ids(tokenizer, messages))
         completions.append(chat.completion_ids(tokenizer, messages, record.cot))
-    scores = score(model, tokenizer.pad_token_id, prompts, completions, spec.scoring_batch)
-    context.count(parameters(model), scored=sum(map(len, prompts)) + sum(map(len, completions)))
+    texts = [[*prompt, *ids] for prompt, ids in zip(prompts, completions, strict=True)]
+    length = engines.longest(texts, 1)
+    with engines.start(spec.engine, inputs["model"] / "model", tokenizer, length, spec.scoring_batch) as engine:
+        scores = engine.score(prompts, completions)
+        context.count(engine.parameters, scored=sum(map(len, texts)))
     columns = {
         "id": [record.id for record in records],
         "tokens": [len(logps_T) for logps_T in scores],

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from dart import chat, processes
-from dart.config import Mapper, Prompts
+from dart.config import EngineName, Mapper, Prompts
 from dart.records import Record, read_records
 from dart.reward.reward import RewardModel, Scores
 from dart.stage import Context, Spec, Stage, stage_main
@@ -26,6 +26,7 @@ from dart.training.loading import load_model, load_tokenizer, parameters, save_m
 class TrainMapperSpec(Spec):
     """Values of a run."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     mapper: Mapper
 
@@ -50,7 +51,7 @@ def run(spec: TrainMapperSpec, inputs: dict[str, Path], context: Context) -> dic
     def ask(record: Record) -> chat.Messages:
         return chat.rewrite_messages(spec.prompts, record)
 
-    result = reinforce(policy, tokenizer, records, ask, judge, spec.mapper.grpo, spec.seed, context)
+    result = reinforce(policy, tokenizer, records, ask, judge, spec.mapper.grpo, spec.seed, context, spec.engine)
     save_model(policy, tokenizer, context.out / "model")
     return result
 

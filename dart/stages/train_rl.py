@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from dart import chat, grading
-from dart.config import Grpo, Prompts
+from dart.config import EngineName, Grpo, Prompts
 from dart.records import Record, read_records
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.grpo import Judgement, reinforce
@@ -26,6 +26,7 @@ from dart.training.loading import load_model, load_tokenizer, save_model
 class TrainRlSpec(Spec):
     """Values of a run."""
 
+    engine: EngineName = "transformers"
     prompts: Prompts
     rl: Grpo
 
@@ -40,7 +41,7 @@ def run(spec: TrainRlSpec, inputs: dict[str, Path], context: Context) -> dict[st
     def ask(record: Record) -> chat.Messages:
         return chat.solve_messages(spec.prompts, record)
 
-    result = reinforce(policy, tokenizer, records, ask, judge, spec.rl, spec.seed, context)
+    result = reinforce(policy, tokenizer, records, ask, judge, spec.rl, spec.seed, context, spec.engine)
     save_model(policy, tokenizer, context.out / "model")
     return result
 

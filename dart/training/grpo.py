@@ -16,12 +16,14 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
+import torch
+from accelerate.utils import set_seed
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
-from dart import chat, processes
-from dart.config import Grpo
+from dart import chat, engines, processes
+from dart.config import EngineName, Grpo
 from dart.errors import UserError
 from dart.records import Record
 from dart.stage import Context
@@ -122,6 +124,7 @@ def reinforce(
     grpo: Grpo,
     seed: int,
     context: Context,
+    engine: EngineName = "transformers",
 ) -> dict[str, float | int]:
     """Train ``policy`` in place; resume when scratch holds a checkpoint.
 
@@ -131,10 +134,14 @@ def reinforce(
 
     Parameters
     ----------
+    policy : PreTrainedModel
+        Loaded from a folder that is still there: vLLM takes the weights it starts with from ``name_or_path``.
     ask : function
         The chat that puts a record to the policy.
     judge : function
         Rewards the completions of one step; called once a step, by each process for its share.
+    engine : str
+        What samples the rollouts, see :func:`rollout_arguments`.
 
     Returns
     -------
@@ -146,9 +153,10 @@ def reinforce(
     prompts = [ask(record) for record in records]
     lengths = [len(chat.prompt_ids(tokenizer, prompt)) for prompt in prompts]
     chat.completion_ids(tokenizer, prompts[0], "")  # refuses a template whose prompt is no prefix
-    arguments = _arguments(grpo, seed, context)
     reward = JudgeReward(judge, records, lengths, parameters(policy), context)
     order = draw_order(len(records), grpo.steps * grpo.prompts_per_step, seed)
+    generation = rollout_arguments(engine, max(lengths) + grpo.sampling.max_new_tokens)
+    arguments = _arguments(grpo, seed, context, generation)
     export = ExportCallback(context.scratch, export_steps(grpo.export_at, grpo.steps), tokenizer)
     with wandb_run(context, grpo.model_dump(mode="json")) as run:
         metrics = MetricsCallback(context, run, reward.metrics)
@@ -160,6 +168,9 @@ def reinforce(
             train_dataset=Dataset.from_dict({"prompt": [prompts[index] for index in order], "record": order}),
             callbacks=[NoFinalCheckpoint(), export, metrics],
         )
+        if engine == "vllm":
+            # The engine draws from this process's random state, which TRL has just seeded with the rank alone.
+            set_seed(seed, device_specific=True)
         train(trainer, context)
     if context.is_main:
         export.move(context.out)
@@ -191,7 +202,37 @@ def gather_completions(folder: Path, path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.concat_tables(tables, promote_options="permissive"), path)
 
 
-def _arguments(grpo: Grpo, seed: int, context: Context) -> GRPOConfig:
+def rollout_arguments(engine: EngineName, length: int) -> dict[str, Any]:
+    """How TRL samples rollouts of at most ``length`` tokens, prompt included.
+
+    With transformers, or with vLLM in the training process (TRL's colocate mode), which needs a GPU: its first weight
+    sync fails on a CPU. The vLLM branch has been read against TRL 1.16 and its arguments are tested, but it has not
+    been run.
+
+    vLLM computes in bfloat16, so TRL weighs each token by the ratio of its probability in training to that in vLLM, cut
+    at 3; TRL's default would drop a whole completion whose *product* of ratios is above 3, most long ones.
+    """
+    if engine == "transformers":
+        return {"use_vllm": False}
+    engines.check_installed(engine)
+    if not torch.cuda.is_available():
+        raise UserError("engines.rl is vllm, which samples rollouts on a GPU only; take a GPU, or set transformers.")
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_model_impl": "vllm",
+        "vllm_tensor_parallel_size": 1,  # every rank has its own engine
+        "vllm_enable_sleep_mode": False,
+        "vllm_gpu_memory_utilization": engines.prepare_vllm(),
+        "vllm_max_model_length": length,  # else the model's own, tens of thousands
+        "vllm_importance_sampling_correction": True,
+        "vllm_importance_sampling_mode": "token_truncate",
+        "vllm_importance_sampling_clip_max": 3.0,
+        "vllm_importance_sampling_clip_min": None,
+    }
+
+
+def _arguments(grpo: Grpo, seed: int, context: Context, generation: dict[str, Any]) -> GRPOConfig:
     rollouts = grpo.prompts_per_step * grpo.completions_per_prompt
     part = rows_per_device(context, rollouts, f"the {rollouts} completions of a step", grpo.gradient_accumulation)
     _check_shares(grpo, context)
@@ -237,7 +278,7 @@ def _arguments(grpo: Grpo, seed: int, context: Context) -> GRPOConfig:
         top_entropy_quantile=1.0,
         entropy_coef=0.0,
         disable_dropout=False,
-        use_vllm=False,
+        **generation,
         log_completions=True,
         num_completions_to_print=0,
     )
