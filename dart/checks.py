@@ -55,7 +55,8 @@ def check(config: Config, arms: Mapping[str, Arm]) -> None:
         lacking = [target for target in config.targets if not available(config, config.arms[name], target)]
         if lacking:
             raise UserError(
-                f"main_arms names the arm {name!r}, which this scale cannot make for {lacking[0]}; drop it."
+                f"main_arms names the arm {name!r}, for which {lacking[0]} lacks native data, another target or the "
+                "expert's vocabulary; drop it."
             )
 
 

@@ -88,7 +88,8 @@ def fill(text: str, api: Any) -> tuple[str, list[str]]:
         name = (place.kind, place.where.repo)
         if name not in known:
             known[name] = _ask(place, api)
-        text = text[: place.start] + known[name] + text[place.end :]
+        # In quotes, or YAML would read digits alone as a number.
+        text = f'{text[: place.start]}"{known[name]}"{text[place.end :]}'
         lines.append(f"{place.key}: {place.where.repo} at {known[name]}")
     return text, lines[::-1]
 
