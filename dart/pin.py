@@ -54,7 +54,8 @@ def require(config: Config, environment: Mapping[str, str] = os.environ) -> None
         wanted |= {f"models.{name}": config.models[name] for name in named if name in config.models}
     missing = [f"{key} ({where.repo})" for key, where in wanted.items() if not where.revision]
     if missing:
-        others = f" and {len(missing) - 1} more have none either" if missing[1:] else ""
+        more = len(missing) - 1
+        others = f" and {more} more {'has' if more == 1 else 'have'} none either" if more else ""
         raise UserError(
             f"{missing[0]} has no pinned revision{others}; {COMMAND} asks the hub and fills them in, or {DATA_FOLDER} "
             f"and {MODEL_FOLDER} name folders with local copies."

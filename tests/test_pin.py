@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +102,17 @@ def test_empty_revisions_are_filled_in_and_nothing_else_changes(
 
 
 def test_a_repository_of_two_places_is_asked_for_once_and_digits_stay_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = Hub()
-    filled, lines = pin.fill(PAPER.read_text(), hub)
-    places = pin.places(PAPER.read_text())
+    hub, text = Hub(), re.sub(r'revision: "[0-9a-f]{40}"', 'revision: ""', PAPER.read_text())
+    filled, lines = pin.fill(text, hub)
+    places = pin.places(text)
     assert len({place.where.repo for place in places if not place.where.revision}) == len(hub.asked) < len(lines)
     assert [line for line in filled.splitlines() if "revision" not in line] == [
-        line for line in PAPER.read_text().splitlines() if "revision" not in line
+        line for line in text.splitlines() if "revision" not in line
     ]
     assert all(isinstance(place.where.revision, str) and place.where.revision for place in pin.places(filled))
     assert all(isinstance(model["revision"], str) for model in yaml.safe_load(filled)["models"].values())
     monkeypatch.setattr(hub, "_info", lambda *_: type("Info", (), {"sha": "1" * 40}))
-    digits, _ = pin.fill(PAPER.read_text(), hub)
+    digits, _ = pin.fill(text, hub)
     assert {model["revision"] for model in yaml.safe_load(digits)["models"].values()} == {"1" * 40}
 
 
@@ -167,19 +168,24 @@ def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def config(scale: str, **changes: Any) -> Config:
-    loaded = load([ROOT / f"configs/{name}.yaml" for name in ("base", "arms", scale)])
-    return parse(Config, merge(loaded.model_dump(mode="json"), changes), "test")
+    """The configuration of a scale, with every revision that configs/paper.yaml knows left open."""
+    files = [ROOT / f"configs/{name}.yaml" for name in ("base", "arms", scale)]
+    loaded = load(files).model_dump(mode="json")
+    data = loaded["data"]
+    for where in (*loaded["models"].values(), *data["train"].values(), *data["benchmarks"].values()):
+        where["revision"] = ""
+    return parse(Config, merge(loaded, changes), "test")
 
 
 def test_nothing_runs_before_all_that_it_reads_is_pinned() -> None:
     with pytest.raises(UserError) as caught:
         pin.require(config("paper"), {})
     said = str(caught.value)
-    assert said.startswith("data.train.math (DigitalLearningGmbH/MATH-lighteval) has no pinned revision and 12 more ")
+    assert said.startswith("data.train.gsm8k (openai/gsm8k) has no pinned revision and 15 more have none either; ")
     assert "`python -m dart.pin configs/paper.yaml`" in said and "\n" not in said
     with pytest.raises(UserError, match=r"^models\.qwen3_0_6b \(Qwen/Qwen3-0\.6B\) has no pinned revision and 4 more"):
         pin.require(config("paper"), {"DART_DATA": "folder"})
-    with pytest.raises(UserError, match=r"^data\.train\.math .* and 7 more"):
+    with pytest.raises(UserError, match=r"^data\.train\.gsm8k .* and 10 more"):
         pin.require(config("paper"), {"DART_MODELS": "folder"})
     pin.require(config("paper"), {"DART_DATA": "folder", "DART_MODELS": "folder"})
     pin.require(config("rehearsal"), {"DART_DATA": "folder"})  # its models are trained by the DAG
@@ -187,8 +193,9 @@ def test_nothing_runs_before_all_that_it_reads_is_pinned() -> None:
 
 
 def test_a_benchmark_that_is_not_evaluated_needs_no_revision() -> None:
-    pinned = {name: {"revision": "a" * 40} for name in config("paper").data.train}
+    commit = {"revision": "a" * 40}
+    data = {"train": dict.fromkeys(config("paper").data.train, commit), "benchmarks": {"gsm8k": commit}}
     tasks = {"tasks": ["gsm8k"], "further": []}
-    pin.require(config("rehearsal", data={"train": pinned}, evaluate=tasks), {})
+    pin.require(config("rehearsal", data=data, evaluate=tasks), {})
     with pytest.raises(UserError, match=r"^data\.benchmarks\.mawps \(MU-NLPC/Calc-mawps\) has no pinned revision;"):
-        pin.require(config("rehearsal", data={"train": pinned}, evaluate=tasks | {"further": ["mawps"]}), {})
+        pin.require(config("rehearsal", data=data, evaluate=tasks | {"further": ["mawps"]}), {})

@@ -153,7 +153,6 @@ def test_an_arm_by_name_makes_only_what_it_needs_and_prints_its_comparison(smoke
 
 
 UNPINNED = "`python -m dart.pin configs/paper.yaml` asks the hub and fills them in"
-OPEN = "(DigitalLearningGmbH/MATH-lighteval) has no pinned revision"
 BAD = {
     "unknown key": (["--config", "learning_rat=1"], "learning_rat is not a known key; did you mean learning_rate?"),
     "wrong value": (["--config", "seeds=many"], "The configuration: seeds = 'many' is not allowed"),
@@ -167,12 +166,13 @@ BAD = {
         "data.train.gsm8k.revision = 'main' is not allowed: a revision is pinned by the 40 hex digits",
     ),
     "open revision": (
-        ["-n", *REHEARSAL],
-        f"data.train.math {OPEN} and 5 more have none either; {UNPINNED}",
+        ["-n", *REHEARSAL, "{pins}", "--config", "data={train: {math: {revision: ''}}}"],
+        f"data.train.math (DigitalLearningGmbH/MATH-lighteval) has no pinned revision; {UNPINNED}",
     ),
     "open revisions": (
-        PAPER,
-        f"data.train.math {OPEN} and 12 more have none either; {UNPINNED}",
+        [*PAPER, "{pins}", "--config", "data={train: {mbpp: {revision: ''}}}", "models={qwen3_0_6b: {revision: ''}}"],
+        "data.train.mbpp (google-research-datasets/mbpp) has no pinned revision and 1 more has none either; "
+        f"{UNPINNED}, or DART_DATA and DART_MODELS name folders with local copies.",
     ),
     "unread benchmark": (
         [*PAPER, "--config", "evaluate={further: [aime]}"],
@@ -182,9 +182,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case):
+def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case, pins):
     words, sentence = BAD[case]
-    words = [word.format(root=tmp_path) if word.startswith("{root}") else word for word in words]
+    words = [word.replace("{root}", str(tmp_path)).replace("{pins}", pins) for word in words]
     split = words.index("--config") if "--config" in words else len(words)
     started = time.monotonic()
     done = snakemake(tmp_path, *words[:split], config=words[split + 1 :])
