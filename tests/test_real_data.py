@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import httpx
 import pytest
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from dart import config, real_data
 from dart.errors import UserError
@@ -159,6 +160,31 @@ def test_neither_folder_nor_network(monkeypatch: pytest.MonkeyPatch) -> None:
     said = sentence(settings())
     assert "openai/gsm8k at e53f0488 cannot be had from the Hugging Face hub ([Errno -3] Temporary failure in" in said
     assert "or set DART_DATA to a folder with gsm8k_test.jsonl" in said
+
+
+ANSWER = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RevisionNotFoundError("no", response=ANSWER),
+            "openai/gsm8k at e53f0488 does not exist, though openai/gsm8k does",
+        ),
+        (RepositoryNotFoundError("no", response=ANSWER), "openai/gsm8k does not exist on the Hugging Face hub, or is"),
+        (GatedRepoError("no", response=ANSWER), "openai/gsm8k is gated: accept its licence on its page of the"),
+        (OSError(28, "No space left on device"), "The disk is full while openai/gsm8k at e53f0488 is fetched; free"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_with_the_cure(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(where: HubData) -> None:
+        raise error
+
+    monkeypatch.setattr(rows, "_check_network", refuse)
+    assert sentence(settings()).startswith(told)
 
 
 def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
