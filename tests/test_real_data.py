@@ -17,6 +17,7 @@ from dart import config, real_data
 from dart.errors import UserError
 from dart.grading import verify_many
 from dart.real_data import forms, rows
+from dart.records import Record
 from dart.sources import Data, HubData
 
 COMMIT = "e53f048856ff4f594e959d75785d2c2d37b678ee"
@@ -304,6 +305,12 @@ needs_mirror = pytest.mark.skipif(
 )
 
 
+def unsolved(records: list[Record]) -> list[Record]:
+    """Records that their own gold solution does not solve."""
+    gold = [record.cot or f"#### {record.answer}" for record in records]
+    return [record for record, one in zip(records, verify_many(records, gold), strict=True) if not one.correct]
+
+
 @needs_mirror
 @pytest.mark.parametrize("file", MIRROR)
 def test_every_gold_solution_passes_and_a_stranger_s_does_not(file: str) -> None:
@@ -312,8 +319,7 @@ def test_every_gold_solution_passes_and_a_stranger_s_does_not(file: str) -> None
     found, _ = rows.read(form, where, str(REAL))
     records = [forms.record(form, str(i), one, file) for i, one in enumerate(found)]
     assert len(records) == count
-    gold = [record.cot or f"#### {record.answer}" for record in records]
-    assert [r.id for r, verdict in zip(records, verify_many(records, gold), strict=True) if not verdict.correct] == []
+    assert unsolved(unsolved(records)) == []  # twice: on a busy machine a program may run into its limit of wall time
     few = [record for record in records[:40]]
     others = [f"```python\n{few[0].setup}```" if r.kind == "code" else "#### 1234567" for r in few]
     assert not any(verdict.correct for verdict in verify_many(few, others))
