@@ -1,6 +1,5 @@
-# The workflow that regenerates the paper (arXiv 2605.26924). `snakemake` makes the nano scale; another scale is an
-# overlay: `snakemake --configfile configs/rehearsal.yaml`. Stages are commands of the package dart; rules say what runs
-# on what. `snakemake all` makes every arm, `snakemake TARGET` one of the targets of rules/analysis.smk and rules/study.smk.
+# The workflow that regenerates the paper (arXiv 2605.26924). `snakemake` makes the nano scale, `snakemake --configfile
+# configs/paper.yaml` another; `all` makes every arm, and each target of rules/analysis.smk and rules/study.smk its part.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -13,6 +12,11 @@ configfile: "configs/arms.yaml"
 if "scale" not in config:  # no --configfile was given
 
     configfile: "configs/nano.yaml"
+
+
+if config.get("extends"):  # the file that the given one is an overlay on
+
+    configfile: config["extends"]
 
 
 include: "rules/common.smk"
@@ -49,9 +53,7 @@ onstart:
 
 
 onsuccess:
-    end()
-    pages = [str(page) for page in sorted(Path(ROOT).glob("report/*.html"))]
-    print(f"Done. {' and '.join(pages)}" if pages else "Done.")
+    done()
 
 
 onerror:

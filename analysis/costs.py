@@ -2,7 +2,8 @@
 
 Rules of attribution, printed with every table and figure that uses them:
 
-- *Shared stages* (``make_data``, ``train_zoo``: questions and the models every arm starts from) are charged to no arm.
+- *Shared stages* (``make_data``, ``train_zoo``, ``fetch_model``: questions and the models every arm starts from) are
+  charged to no arm.
 - Everything else upstream is charged in full to every arm whose training text was made with it, as to somebody who
   runs that arm alone: writing the original CoT is charged to SFT and to DART, mapper RL and rewriting to DART.
 - A stage whose input is called ``questions`` (``train_rl``, ``pass_rate``, selection by pass rate) reads no CoT there,
@@ -23,7 +24,7 @@ from analysis.study import Run, metrics
 from dart.errors import UserError
 
 COSTS = ("device_seconds", "tokens_generated", "tokens_scored", "tokens_trained", "flops")
-SHARED = ("make_data", "train_zoo")
+SHARED = ("make_data", "train_zoo", "fetch_model")
 QUESTIONS = "questions"
 WRITES_COT = "generate_cot"
 RULE = (

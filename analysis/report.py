@@ -56,7 +56,7 @@ def context(
         "equal_cost": findings.equal_cost(equal_cost, view),
         "accuracies": _grid(tables["table1"], ["target", "arm"]),
         "differences": _grid(gaps, ["target", "arm", "reference"]),
-        "tasks": [statistics.AVERAGE, *view.tasks],
+        "tasks": [statistics.AVERAGE, *view.tasks, *view.further],
         "forest": forest(averages, view),
         "ledger": [{**row, "cells": cost_ledger.cells(row)} for _, row in ledger.iterrows()],
         "stages": [{**row, "cells": cost_ledger.cells(row)} for _, row in tables["cost_ledger_stages"].iterrows()],

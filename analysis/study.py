@@ -39,8 +39,9 @@ class SweepView(Knobs):
 class View(Knobs):
     """What the analysis needs to know of the configuration: order, titles, comparisons and resampling.
 
-    ``comparisons`` are pairs (arm, reference): differences are arm minus reference. ``in_domain`` are the tasks of the
-    training questions' kind; ``groups`` says of every arm whether it is a main one, a baseline, an ablation, ...
+    ``comparisons`` are pairs (arm, reference): differences are arm minus reference. Averages are over ``tasks``;
+    ``further`` ones stand beside them in Table 1. ``in_domain`` are the tasks of the training questions' kind;
+    ``groups`` says of every arm whether it is a main one, a baseline, an ablation, ...
     """
 
     scale: str
@@ -48,6 +49,7 @@ class View(Knobs):
     titles: dict[str, str]
     targets: tuple[str, ...]
     tasks: tuple[str, ...]
+    further: tuple[str, ...] = ()
     in_domain: tuple[str, ...] = ()
     groups: dict[str, str] = {}
     sweeps: dict[str, SweepView] = {}
@@ -75,6 +77,7 @@ def view_of(config: Config, arms: Sequence[str] | None = None) -> View:
         titles={name: known[name].title for name in names},
         targets=config.targets,
         tasks=config.evaluate.tasks,
+        further=config.evaluate.further,
         in_domain=config.evaluate.in_domain,
         groups={name: known[name].group for name in names},
         sweeps={

@@ -24,8 +24,9 @@ def accuracies(answers: pd.DataFrame, view: View) -> pd.DataFrame:
     rows = []
     for target in view.targets:
         for arm in view.arms:
-            grid = outcomes(cell(answers, arm, target), view.tasks)
-            rows += [{"target": target, "arm": arm, **row} for row in _rows(grid, view)]
+            mine = cell(answers, arm, target)
+            grids = (outcomes(mine, view.tasks), outcomes(mine, view.further))
+            rows += [{"target": target, "arm": arm, **row} for row in _rows(*grids, view)]
     return pd.DataFrame(rows)
 
 
@@ -37,19 +38,23 @@ def differences(answers: pd.DataFrame, view: View) -> pd.DataFrame:
     rows = []
     for target in view.targets:
         for arm, reference in view.comparisons:
-            pair = paired(answers, arm, reference, target, view.tasks)
+            pairs = [paired(answers, arm, reference, target, tasks) for tasks in (view.tasks, view.further)]
             labels = {"target": target, "arm": arm, "reference": reference}
-            rows += [{**labels, **row} for row in _rows(statistics.difference(*pair), view)]
+            rows += [{**labels, **row} for row in _rows(*(statistics.difference(*pair) for pair in pairs), view)]
     columns = ["target", "arm", "reference", "task", *VALUES, "seeds", "questions"]
     table = pd.DataFrame(rows, columns=columns)
     verdicts = [statistics.Interval(*row).verdict for row in table[list(VALUES)].itertuples(index=False)]
     return table.assign(verdict=verdicts)
 
 
-def _rows(grid: statistics.Outcomes, view: View) -> list[dict[str, object]]:
+def _rows(grid: statistics.Outcomes, further: statistics.Outcomes, view: View) -> list[dict[str, object]]:
+    """One row a task, the average of ``grid`` among them; ``further`` tasks count in no average."""
     found = statistics.intervals(grid, view.bootstrap, view.confidence, view.seed)
-    size = {task: array.shape[1] for task, array in grid.items()}
-    size[statistics.AVERAGE] = sum(size.values())
+    if further:
+        beside = statistics.intervals(further, view.bootstrap, view.confidence, view.seed)
+        found |= {task: beside[task] for task in further}
+    size = {task: array.shape[1] for task, array in {**grid, **further}.items()}
+    size[statistics.AVERAGE] = sum(size[task] for task in grid)
     seeds = len(next(iter(grid.values())))
     return [
         {"task": task, **{name: 100 * getattr(one, name) for name in VALUES}, "seeds": seeds, "questions": size[task]}
@@ -70,7 +75,7 @@ def note(view: View) -> str:
 
 def render(table: pd.DataFrame, gaps: pd.DataFrame, view: View, title: str = "Table 1: accuracy by benchmark") -> str:
     """Return both tables as Markdown, target by target."""
-    tasks = [*view.tasks, statistics.AVERAGE]
+    tasks = [*view.tasks, statistics.AVERAGE, *view.further]
     parts = [f"# {title} ({view.scale})\n", note(view) + "\n"]
     for target in view.targets:
         parts.append(f"## Target {target}\n")

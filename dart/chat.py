@@ -19,17 +19,19 @@ PROBE = "7"  # an assistant text that no template rewrites (Qwen3's strips newli
 
 def solve_messages(prompts: Prompts, record: Record) -> Messages:
     """Return the chat that asks a model to solve ``record``, or to criticise its wrong ``attempt``."""
-    return _asked(prompts.critique, record, record.attempt) if record.attempt else _asked(prompts.solve, record)
+    if record.attempt:
+        return _asked(prompts, prompts.critique, record, record.attempt)
+    return _asked(prompts, prompts.solve, record)
 
 
 def rewrite_messages(prompts: Prompts, record: Record) -> Messages:
     """Return the chat that asks a mapper to rewrite the chain of thought of ``record``."""
-    return _asked(prompts.rewrite, record, record.cot)
+    return _asked(prompts, prompts.rewrite, record, record.cot)
 
 
 def bridge_messages(prompts: Prompts, record: Record) -> Messages:
     """Return the chat that asks the expert to rewrite the chain of thought of ``record`` for a smaller model."""
-    return _asked(prompts.bridge, record, record.cot)
+    return _asked(prompts, prompts.bridge, record, record.cot)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
@@ -62,9 +64,10 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, text:
     return [*encode(tokenizer, text), tokenizer.eos_token_id]
 
 
-def _asked(template: str, record: Record, cot: str = "") -> Messages:
+def _asked(prompts: Prompts, template: str, record: Record, cot: str = "") -> Messages:
     # Not str.format: questions and programs are full of braces, and a question must not fill {cot}.
-    parts = [part.replace("{cot}", cot) for part in template.split("{question}")]
+    form = prompts.math_form if record.kind == "math" else prompts.code_form
+    parts = [part.replace("{form}", form).replace("{cot}", cot) for part in template.split("{question}")]
     return [{"role": "user", "content": record.question.join(parts)}]
 
 

@@ -7,33 +7,34 @@ nearest known one. ``python -m dart.config`` writes ``configs/schemas/config.sch
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from dart.arms import Arm, Point, Sweep, points
 from dart.errors import UserError
-from dart.parsing import Knobs, merge, parse
+from dart.parsing import Count, Knobs, NonNegative, Positive, Share, merge, parse
+from dart.sources import Data, HubModel
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 EngineName = Literal["transformers", "vllm"]
 
 
 class Prompts(Knobs):
-    """User turns put to a model; ``{question}`` and ``{cot}`` are filled in (figures 6-8 of the paper, own words)."""
+    """User turns put to a model; ``{question}`` and ``{cot}`` are filled in (figures 6-8 of the paper, own words).
+
+    ``{form}`` is ``math_form`` or ``code_form``: how the response has to end.
+    """
 
     solve: str
     rewrite: str
     bridge: str
     critique: str
+    math_form: str = ""
+    code_form: str = ""
 
 
 class Sampling(Knobs):
@@ -54,36 +55,6 @@ class Engines(Knobs):
 
     offline: EngineName
     rl: EngineName
-
-
-class HubData(Knobs):
-    """A data set on the Hugging Face hub, pinned; ``file`` is its name in a local data folder."""
-
-    repo: str
-    config: str
-    split: str
-    revision: str
-    file: str
-
-    @field_validator("revision")
-    @classmethod
-    def _is_pinned(cls, revision: str) -> str:
-        if not re.fullmatch(r"[0-9a-f]{40}", revision):
-            raise ValueError("a revision is pinned by the 40 hex digits of its commit, which the hub's page shows")
-        return revision
-
-
-class Data(Knobs):
-    """Questions: made by the nano world, or real ones (``train`` and ``benchmarks`` then name hub data)."""
-
-    source: Literal["world", "real"]
-    folder: str | None = None
-    train_size: Count
-    validation_size: Count
-    benchmark_size: Count
-    seed: int
-    train: HubData | None = None
-    benchmarks: dict[str, HubData] = {}
 
 
 class Architecture(Knobs):
@@ -288,11 +259,13 @@ class Sft(Knobs):
 class Evaluate(Knobs):
     """lm-eval over ``tasks`` (names of YAML files in ``configs/tasks``); greedy decoding.
 
-    ``in_domain`` are the tasks of the training questions' kind, the others measure generalisation. ``checkpoints``:
-    exported ones are evaluated as well, or the final model alone.
+    Averages and claims are over ``tasks``; ``further`` ones are evaluated and shown beside them. ``in_domain`` are the
+    tasks of the training questions' kind, the others measure generalisation. ``checkpoints``: exported ones are
+    evaluated as well, or the final model alone.
     """
 
     tasks: tuple[str, ...]
+    further: tuple[str, ...] = ()
     in_domain: tuple[str, ...]
     checkpoints: Literal["all", "final"]
     batch_size: Count
@@ -311,10 +284,12 @@ class Config(Knobs):
     """The whole configuration of one scale.
 
     Every arm is trained with ``seeds``; ``snakemake all`` also trains the main arms with ``main_seeds``. Sweeps are
-    trained with ``sweep_seeds`` alone.
+    trained with ``sweep_seeds`` alone. ``extends``: the file that this one is an overlay on (the base and the arms
+    always are). ``models`` come from the hub, ``zoo.models`` are trained by the DAG.
     """
 
     scale: str
+    extends: str | None = None
     results: str
     targets: tuple[str, ...]
     expert: str
@@ -325,6 +300,7 @@ class Config(Knobs):
     engines: Engines
     prompts: Prompts
     data: Data
+    models: dict[str, HubModel] = {}
     zoo: Zoo
     cot: Cot
     mapper: Mapper
@@ -360,10 +336,17 @@ def load(paths: Sequence[Path | str]) -> Config:
     """Merge YAML files left to right and validate; raises :class:`UserError` in one sentence."""
     merged: dict[str, Any] = {}
     for path in paths:
-        if not Path(path).is_file():
-            raise UserError(f"The configuration file {path} does not exist; `ls configs` shows those that do.")
-        merged = merge(merged, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        overlay = _read(path)
+        if "extends" in overlay:
+            merged = merge(merged, _read(overlay["extends"]))
+        merged = merge(merged, overlay)
     return parse(Config, merged, " + ".join(map(str, paths)))
+
+
+def _read(path: Path | str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise UserError(f"The configuration file {path} does not exist; `ls configs` shows those that do.")
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
 
 
 def main() -> int:

@@ -20,7 +20,9 @@ from dart.parsing import Knobs, parse
 
 PATH = Path("configs/knobs.yaml")
 # Names of places: no result depends on them.
-PLACES = frozenset({"scale", "results", "data.folder", "data.train.file", "data.benchmarks.*.file"})
+PLACES = frozenset(
+    {"scale", "extends", "results", "data.folder", "data.train.*.file", "data.benchmarks.*.file", "models.*.vocabulary"}
+)
 
 
 class Status(Knobs):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import difflib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dart.arms import TARGET, Arm
+from dart.arms import Arm
+from dart.checks import available, benchmarks, check, seeds_of
 from dart.config import Config, load
 from dart.errors import UserError
 from dart.parsing import merge, parse
@@ -26,30 +27,16 @@ VALIDATION = "validation"
 def table(config: Config) -> tuple[Run, ...]:
     """Every run that the configuration can make, those of arms outside ``main_arms`` included."""
     arms = config.every_arm()
-    _check(config, arms)
+    check(config, arms)
     recipes = Recipes(config)
     chosen = {point.name for name, sweep in config.sweeps.items() if sweep.choose for point in config.points(name)}
     trained: list[Run] = []
     for target in config.targets:
         for name, arm in arms.items():
-            if available(config, arm):
+            if available(config, arm, target):
                 trained += _arm_runs(_own_config(config, name, arm), target, name, arm, recipes, name in chosen)
-    return (_make_data(config), *_train_zoo(config), _generate_cot(config), *recipes.runs, *trained)
-
-
-def available(config: Config, arm: Arm) -> bool:
-    """Whether the scale can make the arm: native data are known in the world only, another target needs two."""
-    crossed = arm.knobs.get("mapper", {}).get("trained_for") == "next"
-    return (arm.data != "native" or config.data.source == "world") and (not crossed or len(config.targets) > 1)
-
-
-def seeds_of(config: Config, arm: Arm) -> tuple[int, ...]:
-    """Seeds that the arm is trained with; an untrained one has the seed 0."""
-    if arm.trainer == "none":
-        return (0,)
-    if arm.group == "sweeps":
-        return config.sweep_seeds
-    return tuple(sorted({*config.seeds, *config.main_seeds})) if arm.group == "main" else config.seeds
+    models = (*_train_zoo(config), *_fetch_models(config))
+    return (_make_data(config), *models, _generate_cot(config), *recipes.runs, *trained)
 
 
 def _own_config(config: Config, name: str, arm: Arm) -> Config:
@@ -124,51 +111,19 @@ def with_inputs(runs: Sequence[Run], wanted: Iterable[Run]) -> list[Run]:
     return [run for run in runs if run.folder in needed]
 
 
-def _check(config: Config, arms: Mapping[str, Arm]) -> None:
-    models = config.zoo.models
-    named = {f"targets: {name}": name for name in config.targets}
-    named |= {"expert": config.expert}
-    named |= {"mapper.start": config.mapper.start} if config.mapper.start != TARGET else {}
-    named |= {f"zoo.models.{name}.start": model.start for name, model in models.items() if model.start is not None}
-    for place, name in named.items():
-        if name not in models:
-            raise UserError(f"{place} names the model {name!r}, which zoo.models lacks; it has {', '.join(models)}.")
-    for name in config.main_arms:
-        if name not in config.arms:
-            raise UserError(f"main_arms names the arm {name!r}, which arms lacks; it has {', '.join(config.arms)}.")
-        if not available(config, config.arms[name]):
-            raise UserError(f"main_arms names the arm {name!r}, whose native data this scale has not; drop it.")
-    for name, arm in arms.items():
-        _check_start(config, arms, name, arm)
-
-
-def _check_start(config: Config, arms: Mapping[str, Arm], name: str, arm: Arm) -> None:
-    """An arm goes on from a trained one, which has every seed that it needs, and not from itself."""
-    passed = [name]
-    while arm.start != TARGET:
-        before = arms.get(arm.start)
-        if before is None or before.trainer == "none":
-            raise UserError(f"arms.{passed[-1]}.start names {arm.start!r}, no trained arm; name one, or target.")
-        if arm.start in passed:
-            raise UserError(f"arms.{name} starts from itself ({' <- '.join([*passed, arm.start])}); break the circle.")
-        missing = {*seeds_of(config, arm)} - {*seeds_of(config, before)}
-        if missing:
-            raise UserError(f"arms.{passed[-1]} has the seeds {sorted(missing)}, {arm.start} has not; add them to it.")
-        passed.append(arm.start)
-        arm = before
-
-
 def _make_data(config: Config) -> Run:
     models = config.zoo.models
+    data = dump(config.data)
+    wanted = {task: where for task, where in data["benchmarks"].items() if task in benchmarks(config)}
     spec = {
         "labels": {},
         "seed": config.data.seed,
-        "data": dump(config.data),
+        "data": data | {"benchmarks": wanted},
         "prompts": dump(config.prompts),
-        "tokenizer": config.zoo.tokenizer,
+        "tokenizer": config.zoo.tokenizer if models else None,
         "vocabulary": config.zoo.vocabulary,
         "expert": config.expert,
-        "styles": {name: models[name].style for name in (*config.targets, config.expert)},
+        "styles": {name: models[name].style for name in (*config.targets, config.expert) if name in models},
     }
     return Run("make_data", "", DATA, spec)
 
@@ -179,6 +134,12 @@ def _train_zoo(config: Config) -> Iterator[Run]:
         own = dump(model, exclude={"start"})
         inputs = {"data": DATA} | ({"start": model_folder(model.start)} if model.start else {})
         yield Run("train_zoo", name, model_folder(name), {"labels": {"model": name}, **shared, **own}, inputs)
+
+
+def _fetch_models(config: Config) -> Iterator[Run]:
+    for name, model in config.models.items():
+        spec = {"labels": {"model": name}, **dump(model, exclude={"vocabulary"})}
+        yield Run("fetch_model", name, model_folder(name), spec)
 
 
 def _generate_cot(config: Config) -> Run:
@@ -232,7 +193,7 @@ def _evaluate(own: Config, run_id: str, labels: dict[str, Any], folder: str) -> 
 
 def _validate(own: Config, run_id: str, labels: dict[str, Any], folder: str) -> Run:
     """The final model on the validation questions, on which learning rates are chosen."""
-    changes = {"tasks": (VALIDATION,), "in_domain": (), "checkpoints": "final"}
+    changes = {"tasks": (VALIDATION,), "further": (), "in_domain": (), "checkpoints": "final"}
     own = own.model_copy(update={"evaluate": own.evaluate.model_copy(update=changes)})
     return _evaluate(own, f"{run_id}-{VALIDATION}", labels | {"split": VALIDATION}, folder)
 

@@ -8,6 +8,7 @@ values. Stages know nothing of Snakemake.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from dart.errors import UserError
 from dart.parsing import Knobs, parse
 
 PROGRESS_SECONDS = 5.0
+FREE_BYTES = 100_000_000  # less than the smallest results of a stage would make it fail after its compute
 
 
 class Spec(Knobs):
@@ -155,7 +157,26 @@ def stage_main(stage: Stage, argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"{stage.name}: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        print(f"{stage.name}: The disk is full; free space and run again, checkpoints are kept.", file=sys.stderr)
+        return 2
     return 0
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Whether writing failed for want of space; safetensors tells it in words only."""
+    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _check_disk(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        raise UserError(
+            f"{folder} is on a disk with {free / 1e6:.0f} MB free; free space, or put results elsewhere "
+            "(--config results=...)."
+        )
 
 
 def run_stage(stage: Stage, argv: Sequence[str] | None = None) -> None:
@@ -170,6 +191,7 @@ def run_stage(stage: Stage, argv: Sequence[str] | None = None) -> None:
     fingerprint = manifest.fingerprint(stage.name, stage.version, values, prints)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
+    _check_disk(out)
     (out / manifest.NAME).unlink(missing_ok=True)
     scratch = _claim_scratch(Path(arguments.scratch), stage.name, fingerprint)
     context = Context(stage.name, out, scratch, spec.labels, world_size, processes.rank())

@@ -10,7 +10,7 @@ sys.path.insert(0, workflow.basedir)
 
 import dart.config
 from analysis.study import view_of
-from dart import cost_model, overhead, plan, runs, warm
+from dart import cost_model, overhead, pin, plan, runs, warm
 from dart.errors import UserError
 
 
@@ -24,6 +24,7 @@ def checked(function, *arguments):
 
 CONFIG = checked(dart.config.parse, dart.config.Config, config, "The configuration")
 TABLE = checked(runs.table, CONFIG)
+checked(pin.require, CONFIG)
 ROOT = f"{CONFIG.results}/{CONFIG.scale}"
 GROUPS = {name: arm.group for name, arm in CONFIG.every_arm().items() if runs.evaluated(TABLE, [name])}
 checked(runs.check_targets, TABLE, ROOT, sys.argv[1:])  # Snakemake would only say that no rule makes it
@@ -58,7 +59,9 @@ def beside(arm):
 def view_of_arm(arm):
     """The analysis's view of these arms: differences of this one from every other, as inline JSON."""
     pairs = tuple((arm, other) for other in beside(arm)[:-1])
-    return view_of(CONFIG, beside(arm)).model_copy(update={"comparisons": pairs}).model_dump_json()
+    made = {run.spec["labels"]["target"] for run in runs.evaluated(TABLE, [arm])}
+    targets = tuple(target for target in CONFIG.targets if target in made)
+    return view_of(CONFIG, beside(arm)).model_copy(update={"comparisons": pairs, "targets": targets}).model_dump_json()
 
 
 def tables(*groups):
@@ -114,3 +117,10 @@ def end():
     overhead.record_end(Path(ROOT))
     if FAILED.is_file():
         print(f"\nFailed:\n{FAILED.read_text()}", file=sys.stderr)
+
+
+def done():
+    """Name what a reader opens first."""
+    end()
+    pages = [str(page) for page in sorted(Path(ROOT).glob("report/*.html"))]
+    print(f"Done. {' and '.join(pages)}" if pages else "Done.")

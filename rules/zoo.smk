@@ -22,3 +22,26 @@ rule train_zoo:
         folders=folders("train_zoo"),
     shell:
         "start {log} dart.stages.train_zoo --config {params.spec:q} {params.folders}"
+
+
+# Models from the hub, at their pinned revisions.
+rule fetch_model:
+    output:
+        manifest=f"{ROOT}/models/{{run}}/manifest.json",
+    log:
+        f"{ROOT}/logs/fetch_model/{{run}}.log",
+    wildcard_constraints:
+        run=ids("fetch_model"),
+    priority: 90
+    conda:
+        "../envs/dart.yaml"
+    threads: 1
+    resources:
+        mem_mb=24000,  # a model of 8 billion parameters is held in memory once, in its own precision
+        runtime=240,
+    params:
+        version=runs.stage_version("fetch_model"),
+        spec=spec("fetch_model"),
+        folders=folders("fetch_model"),
+    shell:
+        "start {log} dart.stages.fetch_model --config {params.spec:q} {params.folders}"

@@ -244,3 +244,9 @@ def test_only_the_final_model_is_evaluated_where_checkpoints_are_not_wanted(fold
     assert {row["checkpoint"] for row in scores} == set(samples["checkpoint"]) == {"model"}
     every, _, _ = run(folders, tmp_path / "all")
     assert {task: every.result[task] for task in TASKS} == {task: manifest.result[task] for task in TASKS}
+
+
+def test_further_tasks_are_evaluated_but_count_in_no_average(folders, tmp_path):
+    manifest, samples, _ = run(folders, tmp_path, tasks=list(TASKS[:1]), further=list(TASKS[1:2]), checkpoints="final")
+    assert set(samples["task"]) == set(TASKS[:2]) and TASKS[1] in manifest.result
+    assert manifest.result["average"] == manifest.result[TASKS[0]]

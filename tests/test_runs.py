@@ -18,7 +18,7 @@ from dart.errors import UserError
 from dart.parsing import merge, parse
 
 ROOT = Path(__file__).parents[1]
-SCALES = {"nano": ["nano"], "smoke": ["nano", "smoke"], "rehearsal": ["rehearsal"]}
+SCALES = {"nano": ["nano"], "smoke": ["nano", "smoke"], "rehearsal": ["rehearsal"], "paper": ["paper"]}
 
 
 def config(scale: str) -> Config:
@@ -174,6 +174,59 @@ def test_an_arm_that_cannot_be_made_is_refused_in_words(changes, sentence):
         runs.table(changed("nano", arms=changes))
 
 
+def test_models_of_the_hub_and_of_the_zoo_are_alike_to_all_that_use_them():
+    table = runs.table(config("paper"))
+    found = {run.id: run for run in table if run.stage == "fetch_model"}
+    assert set(found) == set(config("paper").models) and not [run for run in table if run.stage == "train_zoo"]
+    llama = found["llama3_2_1b"]
+    assert (llama.folder, llama.inputs) == ("models/llama3_2_1b", {})
+    assert llama.spec == {"labels": {"model": "llama3_2_1b"}, **config("paper").models["llama3_2_1b"].model_dump(
+        exclude={"vocabulary"})}  # fmt: skip
+    trained = runs.find(table, "train_mapper", "llama3_2_1b-s1")
+    assert trained.inputs["mapper"] == "models/qwen3_1_7b" and trained.inputs["target"] == "models/llama3_2_1b"
+    assert runs.find(table, "generate_cot").inputs["model"] == "models/qwen2_5_7b"
+    assert runs.find(table, "make_data").spec["tokenizer"] is None
+
+
+def test_pear_is_for_targets_whose_token_ids_are_the_expert_s():
+    table = runs.table(config("paper"))
+    pear = ("pear_sequence", "pear_block", "pear_token", "pear_rl")
+    assert {run.spec["labels"]["target"] for run in runs.evaluated(table, pear)} == {"qwen2_5_0_5b"}
+    assert {run.arm for run in table if run.id.startswith("qwen2_5_0_5b-")} >= set(pear)
+    same = {name: {"vocabulary": "one"} for name in config("paper").models}
+    table = runs.table(changed("paper", models=same))
+    assert {run.spec["labels"]["target"] for run in runs.evaluated(table, pear)} == set(config("paper").targets)
+
+
+def test_an_overlay_extends_the_file_that_it_names():
+    paper, found = config("paper"), config("rehearsal")
+    assert found.scale == "rehearsal" and found.targets == ("tiny",)
+    assert found.evaluate.tasks == paper.evaluate.tasks and found.prompts == paper.prompts
+    assert found.data.train["mbpp"].repo == paper.data.train["mbpp"].repo
+    assert found.data.train["mbpp"].size < paper.data.train["mbpp"].size
+
+
+def test_only_benchmarks_that_are_evaluated_are_read():
+    (made,) = (run for run in runs.table(config("rehearsal")) if run.stage == "make_data")
+    assert set(made.spec["data"]["benchmarks"]) == {"gsm8k", "math500", "svamp", "multiarith", "humaneval", "mbpp"}
+    (made,) = (run for run in runs.table(config("paper")) if run.stage == "make_data")
+    assert set(made.spec["data"]["benchmarks"]) == set(config("paper").data.benchmarks)
+
+
+@pytest.mark.parametrize(
+    ("scale", "changes", "sentence"),
+    [
+        ("paper", {"zoo": {"models": {"qwen3_0_6b": {"start": None, "style": "", "others": 0, "mixture": {}, "steps": 0,
+          "learning_rate": 1, "seed": 1}}}}, r"'qwen3_0_6b' is in zoo\.models and in models; rename one"),
+        ("paper", {"evaluate": {"further": ["aime"]}}, r"task 'aime', for which data\.benchmarks has no data set; it"),
+        ("nano", {"data": {"train_size": None}}, r"data\.train_size is not set; say how many"),
+    ],
+)  # fmt: skip
+def test_models_and_data_that_are_not_declared_once(scale, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        runs.table(changed(scale, **changes))
+
+
 def test_with_inputs_reaches_the_data():
     table = runs.table(config("nano"))
     upstream = runs.with_inputs(table, [runs.find(table, "evaluate", "ash-dart-s1")])
@@ -206,7 +259,7 @@ def test_unknown_names_are_told_with_the_nearest():
         runs.check_targets(table, "results/nano", [good])
     with pytest.raises(UserError, match=r"no run results/nano/runs/ash-drat-s1; the nearest is .*/ash-dart-s1 "):
         runs.check_targets(table, "results/nano", ["results/nano/runs/ash-drat-s1/manifest.json"])
-    with pytest.raises(UserError, match=r"'oak', which zoo\.models lacks"):
+    with pytest.raises(UserError, match=r"'oak', which zoo\.models and models lack; they have ash, .*"):
         runs.table(changed("nano", targets=["oak"]))
     with pytest.raises(UserError, match="'dort', which arms lacks"):
         runs.table(changed("nano", main_arms=["dort"]))
@@ -219,7 +272,10 @@ def test_every_result_affecting_value_has_a_status_and_nothing_else_has():
     assert set(statuses) == set(knobs.keys())
     listed = {knob.key: knob.value for knob in knobs.join(config("nano"), statuses)}
     assert listed["zoo.models.ash.style"] == config("nano").zoo.models["ash"].style
-    assert "data.train.repo" not in listed and "data.train" not in listed
+    assert not [key for key in listed if key.startswith(("data.train.", "data.benchmarks.", "models."))]
+    listed = {knob.key: knob for knob in knobs.join(config("paper"), statuses)}
+    assert listed["data.train.math.size"].value == config("paper").data.train["math"].size
+    assert listed["models.qwen3_0_6b.repo"].status == "inferred"
 
 
 def test_schema_is_in_step():

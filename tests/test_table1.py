@@ -44,6 +44,21 @@ def test_average_is_the_mean_over_tasks(table):
     assert rows["average"] == pytest.approx(rows[list(TASKS)].mean())
 
 
+def test_further_benchmarks_stand_beside_the_average_and_do_not_count_in_it(answers, table):
+    tasks, further = tuple(TASKS)[:-1], tuple(TASKS)[-1:]
+    changed = view().model_copy(update={"tasks": tasks, "further": further})
+    found, gaps = table1.accuracies(answers, changed), table1.differences(answers, changed)
+    means = found.set_index(["target", "arm", "task"])["mean"].sort_index()
+    assert means["ash", "dart", "average"] == pytest.approx(means["ash", "dart"][list(tasks)].mean())
+    assert (
+        means["ash", "dart", further[0]]
+        == table.set_index(["target", "arm", "task"])["mean"]["ash", "dart", further[0]]
+    )
+    assert set(gaps["task"]) == set(found["task"]) == {*tasks, "average", *further}
+    header = next(line for line in table1.render(found, gaps, changed).splitlines() if line.startswith("| Arm"))
+    assert header.endswith(f"| average | {further[0]} |")
+
+
 def test_base_is_one_fixed_model(table):
     assert set(table[table["arm"] == "base"]["seeds"]) == {1}
 

@@ -19,7 +19,9 @@ from dart import chat
 from dart.config import Evaluate
 from dart.engines.transformers_engine import TransformersEngine
 from dart.errors import UserError
-from dart.records import Record, write_records
+from dart.real_data import forms
+from dart.records import write_records
+from dart.sources import Form
 from dart.stages.evaluate import Backend, load_tasks, score
 from dart.tasks import FOLDER, benchmark, check_tasks, task_manager
 from dart.training.loading import load_tokenizer
@@ -27,6 +29,46 @@ from dart.world import problems, styles
 
 TASKS = {task: family for family, (task, _) in problems.FAMILIES.items()}
 GOLD: dict[str, dict[str, str]] = {}  # id -> style -> solution
+WORDS = "Ann has {n} apples and buys 5 more. How many has Ann?"
+REAL: dict[str, tuple[Form, Callable[[int], dict[str, Any]]]] = {  # task -> form, the row of a number
+    "gsm8k": (
+        "gsm8k",
+        lambda n: {"question": WORDS.format(n=n), "answer": f"Now {n}+5=<<{n}+5={n + 5}>>{n + 5}.\n#### {n + 5}"},
+    ),
+    "gsm8k_platinum": (
+        "gsm8k",
+        lambda n: {"question": WORDS.format(n=n), "answer": f"She has {n + 5}.\n#### {n + 5:,}"},
+    ),
+    "math500": (
+        "math500",
+        lambda n: {
+            "problem": f"Halve ${n}x$.",
+            "solution": rf"It is $\boxed{{\frac{{{n}x}}{{2}}}}$.",
+            "answer": rf"\frac{{{n}x}}2",
+        },
+    ),
+    "svamp": ("svamp", lambda n: {"Body": f"Ann has {n} apples", "Question": "How many?", "Answer": float(n)}),
+    "multiarith": ("multiarith", lambda n: {"question": WORDS.format(n=n), "final_ans": str(n + 5)}),
+    "mawps": ("mawps", lambda n: {"question": WORDS.format(n=n), "result": str(n + 5)}),
+    "mbpp": (
+        "mbpp",
+        lambda n: {
+            "text": f"Write a function to add {n}.",
+            "code": f"def add(x):\r\n    return x + {n}",
+            "test_list": [f"assert add(1) == {n + 1}"],
+            "test_setup_code": "",
+        },
+    ),
+    "humaneval": (
+        "humaneval",
+        lambda n: {
+            "prompt": f'def add(x):\n    """ Add {n} to x.\n    """\n',
+            "canonical_solution": f"    return x + {n}\n",
+            "test": f"def check(candidate):\n    assert candidate(1) == {n + 1}\n",
+            "entry_point": "add",
+        },
+    ),
+}
 
 
 class Oracle(LM):
@@ -54,19 +96,18 @@ class Oracle(LM):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Benchmarks of every nano family, and two questions in the form of GSM8K."""
+    """Benchmarks of every nano family, and two questions in the form of every real one."""
     folder = tmp_path_factory.mktemp("data")
     for task, family in TASKS.items():
         rng = random.Random(task)
         drawn = [problems.sample(family, rng, "benchmark") for _ in range(6)]
         write_records(folder / "benchmarks" / f"{task}.jsonl", [p.record(f"{task}-{i}") for i, p in enumerate(drawn)])
         GOLD.update({f"{task}-{i}": {s: styles.render(p, s) for s in styles.STYLES} for i, p in enumerate(drawn)})
-    words = "Ann has {} apples. Ann buys 5 more. How many apples does Ann have?"
     write_records(folder / "validation.jsonl", [problems.sample("write", rng, "validation").record("validation-0")])
-    write_records(
-        folder / "benchmarks" / "gsm8k.jsonl",
-        [Record(f"g-{i}", "math", words.format(i), answer=str(i + 5)) for i in (1000, 2000)],
-    )
+    for task, (form, row) in REAL.items():
+        found = [forms.record(form, f"{task}-{n}", row(n), task) for n in (1000, 2000)]
+        write_records(folder / "benchmarks" / f"{task}.jsonl", found)
+        GOLD.update({record.id: {"own": record.cot or f"#### {record.answer}"} for record in found})
     return folder
 
 
@@ -92,9 +133,7 @@ def test_every_task_of_the_folder_loads_without_a_network(data: Path, monkeypatc
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     known = task_manager(data, nano_prompts()).all_tasks
-    assert (
-        sorted(known) == sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*TASKS, "gsm8k", "validation"])
-    )
+    assert sorted(known) == sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*TASKS, *REAL, "validation"])
     tasks = tasks_of(data, tuple(known))
     for name in known:
         assert [doc["id"] for doc in tasks[name].test_docs()] == [record.id for record in benchmark(data, name)]
@@ -116,7 +155,7 @@ def test_missing_questions_are_told_in_one_sentence(data: Path, tmp_path: Path) 
 
 
 def test_the_prompts_put_to_the_model_are_those_of_training(data: Path, tiny_model_dir: Path) -> None:
-    names = (*TASKS, "gsm8k")
+    names = (*TASKS, *REAL)
     prompts = nano_prompts().model_copy(update={"solve": "Compute. {question} Solution:"})
     knobs = Evaluate(tasks=names, in_domain=(), checkpoints="all", batch_size=4, max_new_tokens=1)
     tasks = load_tasks(task_manager(data, prompts), knobs)
@@ -130,7 +169,7 @@ def test_the_prompts_put_to_the_model_are_those_of_training(data: Path, tiny_mod
             assert ids == chat.prompt_ids(tokenizer, messages)
             trained = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "7"}], tokenize=False)
             assert tokenizer(trained, add_special_tokens=False)["input_ids"][: len(ids)] == ids
-    assert len(backend.prompt_ids) == 6 * len(TASKS) + 2
+    assert len(backend.prompt_ids) == 6 * len(TASKS) + 2 * len(REAL)
 
 
 @pytest.mark.parametrize("style", styles.STYLES)
@@ -149,6 +188,34 @@ def test_an_oracle_scores_everything_and_its_wrong_twin_nothing(data: Path, styl
 
     assert means(Oracle(spoil), tasks, "exact") == nothing
     assert means(Oracle(lambda doc: ""), tasks, "exact") == nothing
+
+
+@pytest.mark.parametrize("task", REAL)
+def test_an_oracle_scores_everything_and_its_wrong_twin_nothing_on_real_tasks(data: Path, task: str) -> None:
+    tasks = tasks_of(data, (task,))
+    is_code = task in ("humaneval", "mbpp")
+
+    def own(doc: dict[str, Any]) -> str:
+        return GOLD[doc["id"]]["own"]
+
+    assert means(Oracle(own), tasks, "exact") == {task: 1.0}
+    boxed = Oracle(lambda doc: f"Sure:\n{own(doc)}\nDone." if is_code else f"So $\\boxed{{{doc['answer']}}}$.")
+    assert means(boxed, tasks, "exact") == {task: 1.0}
+    marked = {"math500": 0.0}.get(task, 1.0)  # its solutions end in a box
+    assert means(Oracle(own), tasks, "strict") == ({} if is_code else {task: marked})
+    twin = Oracle(lambda doc: re.sub(r"\d{4}", "7", own(doc).replace(",", "")))
+    assert means(twin, tasks, "exact") == {task: 0.0}
+    other = Oracle(lambda doc: own({"id": f"{task}-{3000 - int(doc['id'].rpartition('-')[2])}"}))
+    assert means(other, tasks, "exact") == {task: 0.0}
+
+
+def test_humaneval_takes_a_bare_body_and_mbpp_alone_shows_its_tests(data: Path) -> None:
+    tasks = tasks_of(data, ("humaneval", "mbpp"))
+    bare = Oracle(lambda doc: f"return x + {doc['id'].rpartition('-')[2]}")
+    assert means(bare, tasks, "exact") == {"humaneval": 1.0, "mbpp": 0.0}
+    shown = {name: next(iter(task.test_docs()))["prompt"] for name, task in tasks.items()}
+    assert "assert add(1) == 1001" in shown["mbpp"] and "assert" not in shown["humaneval"]
+    assert "def add(x):" in shown["humaneval"]
 
 
 @pytest.mark.parametrize(

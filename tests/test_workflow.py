@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from dart import pin
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SMOKE = ["--configfile", "configs/nano.yaml", "configs/smoke.yaml"]
-SCALES = {"nano": [], "smoke": SMOKE, "rehearsal": ["--configfile", "configs/rehearsal.yaml"]}
+REHEARSAL = ["--configfile", "configs/rehearsal.yaml"]
+PAPER = ["--configfile", "configs/paper.yaml"]
+SCALES = {"nano": [], "smoke": SMOKE, "rehearsal": [*REHEARSAL, "{pins}"], "paper": [*PAPER, "{pins}"]}
 
 
 def snakemake(results: Path, *arguments: str, config: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess:
@@ -26,6 +30,20 @@ def snakemake(results: Path, *arguments: str, config: Sequence[str] = (), **env:
     merged.pop("WANDB_MODE", None)  # as a user has it
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.run(command, cwd=ROOT, env=merged, timeout=600, **pipe)
+
+
+@pytest.fixture(scope="session")
+def pins(tmp_path_factory):
+    """An overlay that pins what configs/paper.yaml leaves open, at revisions that do not exist."""
+    overlay = {}
+    for place in pin.places((ROOT / "configs/paper.yaml").read_text()):
+        node = overlay
+        for name in place.key.split("."):
+            node = node.setdefault(name, {})
+        node["revision"] = place.where.revision or "a" * 40
+    path = tmp_path_factory.mktemp("pins") / "pins.yaml"
+    path.write_text(json.dumps(overlay))
+    return str(path)
 
 
 def planned(output: str) -> dict[str, int]:
@@ -47,15 +65,15 @@ def test_rules_bear_the_names_of_their_modules():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     start = r"\"(?:DART_GPU={resources.gpu} )?start {log} ([\w.]+) "
     called = re.findall(rf"^rule (\w+):(?:(?!^rule ).)*?{start}", rules, re.MULTILINE | re.DOTALL)
-    assert len(called) == 26
+    assert len(called) == 27
     assert all(module in (f"dart.stages.{rule}", f"analysis.{rule}") for rule, module in called)
     stages = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
     assert stages == {rule for rule, module in called if module.startswith("dart.")}
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_dry_run_of_every_configuration(tmp_path, scale):
-    done = snakemake(tmp_path, "-n", *SCALES[scale])
+def test_dry_run_of_every_configuration(tmp_path, scale, pins):
+    done = snakemake(tmp_path, "-n", *(word.format(pins=pins) for word in SCALES[scale]))
     jobs = planned(done.stdout)
     assert done.returncode == 0, done.stdout
     assert {"make_data", "train_mapper", "train_sft", "train_rl", "evaluate", "report"} <= set(jobs)
@@ -70,12 +88,14 @@ def test_rules_that_train_start_a_process_on_every_gpu(tmp_path):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_all_makes_every_arm_and_the_claims(tmp_path, scale):
-    done = snakemake(tmp_path, "all", "-n", *SCALES[scale])
+def test_all_makes_every_arm_and_the_claims(tmp_path, scale, pins):
+    done = snakemake(tmp_path, "all", "-n", *(word.format(pins=pins) for word in SCALES[scale]))
     jobs = planned(done.stdout)
     assert done.returncode == 0, done.stdout
     assert {"pass_rate", "score_data", "select_data", "rework_data", "claims", "fidelity", "study_report"} <= set(jobs)
     assert jobs["compare"] >= 25
+    assert jobs.get("fetch_model", 0) == (5 if scale == "paper" else 0)
+    assert jobs.get("train_zoo", 0) == {"paper": 0, "rehearsal": 2}.get(scale, 4)
 
 
 def test_named_targets_cover_every_arm_of_their_group(tmp_path):
@@ -140,23 +160,39 @@ def test_an_arm_by_name_makes_only_what_it_needs_and_prints_its_comparison(smoke
     assert "# Arm samples_1: DART with one rewrite a demonstration (smoke)" in saved
 
 
-REHEARSAL = SCALES["rehearsal"]
+UNPINNED = "`python -m dart.pin configs/paper.yaml` asks the hub and fills them in"
 BAD = {
     "unknown key": (["--config", "learning_rat=1"], "learning_rat is not a known key; did you mean learning_rate?"),
     "wrong value": (["--config", "seeds=many"], "The configuration: seeds = 'many' is not allowed"),
-    "unknown model": (["--config", "targets=[oak]"], "targets: oak names the model 'oak', which zoo.models lacks"),
+    "unknown model": (
+        ["--config", "targets=[oak]"],
+        "targets: oak names the model 'oak', which zoo.models and models lack",
+    ),
     "unknown run": (["{root}/nano/runs/ash-drat-s1/manifest.json"], "nano/runs/ash-drat-s1; the nearest is"),
     "unpinned revision": (
-        [*REHEARSAL, "--config", "data={train: {revision: main}}"],
-        "data.train.revision = 'main' is not allowed: a revision is pinned by the 40 hex digits",
+        [*REHEARSAL, "--config", "data={train: {gsm8k: {revision: main}}}"],
+        "data.train.gsm8k.revision = 'main' is not allowed: a revision is pinned by the 40 hex digits",
+    ),
+    "open revision": (
+        ["-n", *REHEARSAL, "{pins}", "--config", "data={train: {math: {revision: ''}}}"],
+        f"data.train.math (DigitalLearningGmbH/MATH-lighteval) has no pinned revision; {UNPINNED}",
+    ),
+    "open revisions": (
+        [*PAPER, "{pins}", "--config", "data={train: {mbpp: {revision: ''}}}", "models={qwen3_0_6b: {revision: ''}}"],
+        "data.train.mbpp (google-research-datasets/mbpp) has no pinned revision and 1 more has none either; "
+        f"{UNPINNED}, or DART_DATA and DART_MODELS name folders with local copies.",
+    ),
+    "unread benchmark": (
+        [*PAPER, "--config", "evaluate={further: [aime]}"],
+        "evaluate names the task 'aime', for which data.benchmarks has no data set",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case):
+def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case, pins):
     words, sentence = BAD[case]
-    words = [word.format(root=tmp_path) if word.startswith("{root}") else word for word in words]
+    words = [word.replace("{root}", str(tmp_path)).replace("{pins}", pins) for word in words]
     split = words.index("--config") if "--config" in words else len(words)
     started = time.monotonic()
     done = snakemake(tmp_path, *words[:split], config=words[split + 1 :])
@@ -169,14 +205,15 @@ def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case):
     ("folder", "sentence"),
     [
         ("{root}/nowhere", "DART_DATA names {root}/nowhere, which is no folder"),
-        ("{root}", "DART_DATA names {root}, which lacks gsm8k_train.jsonl"),
+        ("{root}", "DART_DATA names {root}, which lacks gsm8k_test.jsonl"),
         ("", "openai/gsm8k at e53f0488 cannot be had from the Hugging Face hub"),
     ],
 )
-def test_missing_data_is_told_at_once(tmp_path, folder, sentence):
+def test_missing_data_is_told_at_once(tmp_path, folder, sentence, pins):
     done = snakemake(
         tmp_path / "results",
         *REHEARSAL,
+        pins,
         DART_DATA=folder.format(root=tmp_path),
         HF_HUB_OFFLINE="1",
         HF_HOME=str(tmp_path),

@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lm_eval
@@ -107,9 +108,10 @@ def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[s
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     lm_eval.api.task.tqdm = functools.partial(lm_eval.api.task.tqdm, disable=True)  # a bar for every task otherwise
     manager = task_manager(inputs["data"], spec.prompts)
-    check_tasks(spec.evaluate.tasks, manager.all_tasks)
+    wanted = names(spec.evaluate)
+    check_tasks(wanted, manager.all_tasks)
     tasks = load_tasks(manager, spec.evaluate)
-    records = [record for task in spec.evaluate.tasks for record in benchmark(inputs["data"], task)]
+    records = [record for task in wanted for record in benchmark(inputs["data"], task)]
     folders = checkpoints(inputs["run"])
     folders = folders if spec.evaluate.checkpoints == "all" else folders[-1:]
     journal = Journal(context.scratch / "checkpoints.jsonl")
@@ -126,7 +128,12 @@ def run(spec: EvaluateSpec, inputs: dict[str, Path], context: Context) -> dict[s
     scores = summarise(samples)
     write_json(context.out / "scores.json", scores)
     final = {score["task"]: score["accuracy"] for score in scores if score["checkpoint"] == FINAL}
-    return {"average": sum(final.values()) / len(final), **final}
+    return {"average": fmean(final[task] for task in spec.evaluate.tasks), **final}
+
+
+def names(evaluate: Evaluate) -> list[str]:
+    """Tasks to be run: those that averages are over, and the further ones."""
+    return [*evaluate.tasks, *evaluate.further]
 
 
 def checkpoints(run_folder: Path) -> list[tuple[str, Path]]:
@@ -161,7 +168,7 @@ def evaluate(
 
 def load_tasks(manager: TaskManager, evaluate: Evaluate) -> dict[str, Task]:
     """Return the tasks by name, with the configuration's token limit."""
-    tasks = manager.load(list(evaluate.tasks))["tasks"]
+    tasks = manager.load(names(evaluate))["tasks"]
     for task in tasks.values():
         task.set_config("generation_kwargs", {"max_gen_toks": evaluate.max_new_tokens}, update=True)
     return tasks

@@ -3,7 +3,8 @@
 ``python -m dart.stages.make_data --config SPEC --out DIR --scratch DIR``
 
 Nano questions come from ``dart.world``; real ones from a local folder or the hub (``dart.real_data``). Splits are
-disjoint by question text. The training pool is in-domain only, so that the other benchmarks measure generalisation.
+disjoint by question text. The nano pool is in-domain only, so that the other benchmarks measure generalisation; real
+ones mix the training sets of the configuration.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dart import real_data
-from dart.config import Data, Prompts
+from dart.config import Prompts
 from dart.records import Record, write_records
+from dart.sources import Data
 from dart.stage import Context, Spec, Stage, stage_main
 
 IN_DOMAIN = "story"
 
 
 class MakeDataSpec(Spec):
-    """``styles`` maps a model to its native style: one control set ``native_<model>.jsonl`` each (nano only)."""
+    """``styles`` maps a model to its native style: one control set ``native_<model>.jsonl`` each (nano only).
+
+    ``tokenizer`` is that of models trained from scratch; None where all come from the hub with theirs.
+    """
 
     data: Data
     prompts: Prompts
-    tokenizer: Literal["words", "bpe"]
+    tokenizer: Literal["words", "bpe"] | None
     vocabulary: int
     expert: str
     styles: dict[str, str]
@@ -38,10 +43,13 @@ def run(spec: MakeDataSpec, inputs: dict[str, Path], context: Context) -> dict[s
     files, sources = (world_files(spec), {}) if spec.data.source == "world" else real_files(spec)
     for name, records in files.items():
         write_records(context.out / name, records)
-    tokenizer = _tokenizer(spec, files["train.jsonl"])
-    tokenizer.save_pretrained(context.out / "tokenizer")
-    sizes = {name: len(records) for name, records in files.items()}
-    return {"tokenizer_size": len(tokenizer), **sizes, **{f"source {name}": said for name, said in sources.items()}}
+    result: dict[str, Any] = {name: len(records) for name, records in files.items()}
+    result |= {f"source {name}": said for name, said in sources.items()}
+    if spec.tokenizer is not None:
+        tokenizer = _tokenizer(spec, files["train.jsonl"])
+        tokenizer.save_pretrained(context.out / "tokenizer")
+        result["tokenizer_size"] = len(tokenizer)
+    return result
 
 
 def world_files(spec: MakeDataSpec) -> dict[str, list[Record]]:

@@ -70,7 +70,6 @@ def wrap(core: Tokenizer, chat_template: str) -> PreTrainedTokenizerFast:
         extra_special_tokens=[USER, ASSISTANT],
         padding_side="left",
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
     )
     tokenizer.chat_template = chat_template
     return tokenizer
