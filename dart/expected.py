@@ -29,6 +29,14 @@ class Benchmark(Knobs):
     questions: int | None = None
 
 
+class Published(Knobs):
+    """Size of a model of the hub, as its card and configuration say."""
+
+    parameters: int
+    vocabulary: int
+    layers: int
+
+
 class Lengths(Knobs):
     """Expected lengths (in units) and shares of one data source; the file says what each is and where it is from."""
 
@@ -51,6 +59,7 @@ class Lengths(Knobs):
     solved: Share
     valid: Share
     zoo: dict[str, Positive]
+    models: dict[str, Published] = {}
     benchmarks: dict[str, Benchmark]
 
 
@@ -63,11 +72,18 @@ def sizes(runs: Sequence[Run], known: Lengths) -> dict[str, Size]:
     """Return folder -> size of every model that is not made out of another one."""
     made = next(run.spec for run in runs if run.stage == "make_data")
     vocabulary = known.vocabulary.get(made["tokenizer"], made["vocabulary"])
-    return {
+    built = {
         run.folder: Size.built(Architecture(**run.spec["architecture"]), vocabulary, skilled=run.spec["steps"] > 0)
         for run in runs
         if run.stage == "train_zoo"
     }
+    return built | {run.folder: _published(run.spec["repo"], known) for run in runs if run.stage == "fetch_model"}
+
+
+def _published(repo: str, known: Lengths) -> Size:
+    if repo not in known.models:
+        raise UserError(f"configs/lengths.yaml does not tell the size of {repo}; add it under real.models.")
+    return Size.estimated(**known.models[repo].model_dump())
 
 
 class Expected:
@@ -78,7 +94,10 @@ class Expected:
         self.made = self.runs[DATA].spec
         self.known = lengths(self.made["data"]["source"])
         self.models = sizes(runs, self.known)
-        self.tokens_per_unit = self.known.tokens_per_unit[self.made["tokenizer"]]
+        tokenizer = "hub" if any(run.stage == "fetch_model" for run in runs) else self.made["tokenizer"]
+        self.tokens_per_unit = self.known.tokens_per_unit[tokenizer]
+        data = self.made["data"]
+        self.asked: int = data["train_size"] or sum(one["size"] for one in data["train"].values())
 
     def tokens(self, name: str) -> float:
         """Tokens of the length called ``name`` in ``configs/lengths.yaml``."""
@@ -119,7 +138,7 @@ class Expected:
         run = self.runs[folder]
         match run.stage:
             case "make_data":  # the native ones
-                return self.made["data"]["train_size"], self.tokens("answer")
+                return self.asked, self.tokens("answer")
             case "generate_cot":
                 return self._original(run)
             case "adapt_data":
@@ -131,7 +150,7 @@ class Expected:
         raise ValueError(f"{folder} holds no demonstrations.")
 
     def _original(self, run: Run) -> tuple[float, float]:
-        asked, cot = self.made["data"]["train_size"], run.spec["cot"]
+        asked, cot = self.asked, run.spec["cot"]
         if cot["source"] == "human":
             return asked, self.tokens("original")
         return asked * self.attempts(cot["attempts"], self.size(run.inputs["model"]))[1], self.tokens("original")
@@ -174,8 +193,8 @@ class Expected:
         """How many questions a task asks."""
         data: dict[str, Any] = self.made["data"]
         if task == VALIDATION:  # of every family of the world
-            families = len(self.known.benchmarks) - 1 if data["source"] == "world" else 1
-            return data["validation_size"] * families
+            kinds = len(self.known.benchmarks) - 1 if data["source"] == "world" else len(data["train"])
+            return data["validation_size"] * kinds
         published = self.benchmark(task).questions
         return data["benchmark_size"] if published is None else min(published, data["benchmark_size"])
 

@@ -12,7 +12,7 @@ from dart.errors import UserError
 from dart.expected import Expected
 from dart.recipes import Run
 
-SHARED = ("make_data", "train_zoo")  # charged to no arm, as in analysis.costs
+SHARED = ("make_data", "train_zoo", "fetch_model")  # charged to no arm, as in analysis.costs
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def load(run: Run, expected: Expected) -> Load:
     match run.stage:
         case "make_data":
             return _make_data(expected)
+        case "fetch_model":
+            return Load(trained=(expected.size(run.folder),), saved=1)
         case "train_zoo":
             return _train_zoo(run, expected)
         case "generate_cot":
@@ -54,7 +56,7 @@ def load(run: Run, expected: Expected) -> Load:
 def _make_data(expected: Expected) -> Load:
     data, styles = expected.made["data"], expected.made["styles"]
     sets = 1 + len(styles) if data["source"] == "world" else 1  # native demonstrations for every model
-    records = sets * data["train_size"] + sum(map(expected.questions, (VALIDATION, *expected.benchmarks())))
+    records = sets * expected.asked + sum(map(expected.questions, (VALIDATION, *expected.benchmarks())))
     text = expected.tokens("question") + expected.tokens("original")
     return Load(texts=records, records=records, record_tokens=records * text)
 
@@ -70,7 +72,7 @@ def _train_zoo(run: Run, expected: Expected) -> Load:
 
 
 def _generate_cot(run: Run, expected: Expected) -> Load:
-    asked, cot = expected.made["data"]["train_size"], run.spec["cot"]
+    asked, cot = expected.asked, run.spec["cot"]
     if cot["source"] == "human":
         return Load(texts=asked, **_records(run, expected))
     size = expected.size(run.inputs["model"])
@@ -161,7 +163,7 @@ def _evaluate(run: Run, expected: Expected) -> Load:
     greedy = {"sampling": {"max_new_tokens": knobs["max_new_tokens"]}, "batch_size": knobs["batch_size"]}
     work: list[Work] = []
     texts = 0.0
-    for task in knobs["tasks"]:
+    for task in (*knobs["tasks"], *knobs.get("further", ())):
         known, asked = expected.benchmark(task), models * expected.questions(task)
         answer = known.answer * expected.tokens_per_unit
         answer = min(answer, knobs["max_new_tokens"]) if size.skilled else knobs["max_new_tokens"]
