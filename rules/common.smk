@@ -28,12 +28,19 @@ ROOT = f"{CONFIG.results}/{CONFIG.scale}"
 GROUPS = {name: arm.group for name, arm in CONFIG.every_arm().items() if runs.evaluated(TABLE, [name])}
 checked(runs.check_targets, TABLE, ROOT, sys.argv[1:])  # Snakemake would only say that no rule makes it
 
-LAUNCH = warm.command()
+# Where stages run. With `--sdm conda` in the environment that Snakemake makes from this file; without it in the Python
+# that runs Snakemake or, where the scale needs what that lacks, in the virtual environment that `make envs` builds.
+STAGE_ENV = f"../envs/{CONFIG.environment}.yaml"
+CONDA = bool(workflow.deployment_settings.deployment_method)
+VENV = None if CONDA or CONFIG.environment == "dart" else Path(workflow.basedir, f".venv-{CONFIG.environment}")
+# A job on a cluster is alone in its allocation: a warm server would be started for it and end with it.
+LAUNCH = warm.command() if workflow.is_main_process else warm.command("python -m")
 # Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log. When the module fails, the
 # last line of the log (a stage's one sentence) reaches the terminal too, at once and at the end (`onerror`).
 FAILED = Path(ROOT) / "logs" / "failed.txt"
 shell.prefix(f"""start() (
     log="$1"; shift
+    case "$1" in dart.stages.*) PATH="{f"{VENV}/bin:" if VENV else ""}$PATH" ;; esac
     {LAUNCH} "$@" 2> "$log" && exit
     status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" | tee -a {FAILED} >&2; exit $status
 )
@@ -90,12 +97,19 @@ def folders(stage):
     return options
 
 
+def needs(stage):
+    """Resources of a rule; a site's own limits go over them: `--set-resources RULE:gpu=2`, or a profile's."""
+    return CONFIG.resources[stage].model_dump()
+
+
 def ids(stage):
     """Pattern of the run ids of a stage; matches nothing where it has none."""
     return "|".join(run.id for run in TABLE if run.stage == stage) or "(?!)"
 
 
 def begin():
+    if VENV and not (VENV / "bin/python").exists():
+        raise WorkflowError(f"The stages of {CONFIG.scale} need the environment {VENV}; build it: make {VENV.name}")
     overhead.record_start(Path(ROOT), workflow.cores)
     FAILED.unlink(missing_ok=True)
 

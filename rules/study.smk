@@ -6,6 +6,17 @@ ALL_RUNS = manifests(runs.with_inputs(TABLE, ALL_SCORES))
 VALIDATED = manifests(runs.evaluated(TABLE, ARMS, split="validation"))
 
 
+# Short, and in need of no more than manifests and samples: on a cluster they run where Snakemake does.
+localrules:
+    compare,
+    arms,
+    fidelity,
+    figure_sweeps,
+    learning_rates,
+    claims,
+    study_report,
+
+
 # One arm beside the main ones, as a table that is printed as well.
 rule compare:
     input:
@@ -20,7 +31,7 @@ rule compare:
     wildcard_constraints:
         arm="|".join(map(re.escape, ARMS)),
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -68,7 +79,7 @@ rule arms:
     log:
         f"{ROOT}/logs/arms.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -92,7 +103,7 @@ rule fidelity:
     log:
         f"{ROOT}/logs/fidelity.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -117,7 +128,7 @@ rule figure_sweeps:
     log:
         f"{ROOT}/logs/figure_sweeps.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -142,7 +153,7 @@ rule learning_rates:
     log:
         f"{ROOT}/logs/learning_rates.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -167,7 +178,7 @@ rule claims:
     log:
         f"{ROOT}/logs/claims.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -202,7 +213,7 @@ rule study_report:
     log:
         f"{ROOT}/logs/study_report.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,

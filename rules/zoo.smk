@@ -10,11 +10,10 @@ rule train_zoo:
         run=ids("train_zoo"),
     priority: lambda wildcards: 90 if wildcards.run in CONFIG.targets else 91  # all targets wait for the others
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=120,
+        **needs("train_zoo"),
     params:
         version=runs.stage_version("train_zoo"),
         spec=spec("train_zoo"),
