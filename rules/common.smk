@@ -110,7 +110,7 @@ def ids(stage):
 def begin():
     if VENV and not (VENV / "bin/python").exists():
         raise WorkflowError(f"The stages of {CONFIG.scale} need the environment {VENV}; build it: make {VENV.name}")
-    overhead.record_start(Path(ROOT), workflow.cores)
+    overhead.record_start(Path(ROOT), None if workflow.non_local_exec else workflow.cores)
     FAILED.unlink(missing_ok=True)
 
 
