@@ -1,6 +1,6 @@
 """A private Slurm on this machine, for tests: one node, in a folder of its own, on ports of its own.
 
-Debian's packages ``munge``, ``slurmctld``, ``slurmd`` and ``slurm-client`` must be installed (``tests/slurm/install``).
+Debian's packages ``munge``, ``slurmctld``, ``slurmd`` and ``slurm-client`` must be installed.
 Nothing outside the folder is read or written, no service is touched, and only daemons started here are stopped: they
 are children of this process and die with it. Works as root and as an ordinary user.
 """
@@ -69,7 +69,7 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def slurm(root: Path) -> Iterator[dict[str, str]]:
-    """Run a cluster in ``root`` (an empty folder with a short name: sockets lie in it); yields its clients' environment."""
+    """Run a cluster in ``root``, an empty folder with a short name (sockets lie in it); yields an environment for it."""
     _configure(root)
     daemons: list[subprocess.Popen] = []
     environment = {**os.environ, "PATH": f"{root}/bin:{_search()}"}
@@ -78,7 +78,9 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
         with (root / f"{command[0]}.out").open("w") as out:
             streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": subprocess.STDOUT}
             daemons.append(
-                subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent, start_new_session=True, **streams)
+                subprocess.Popen(
+                    command, env=environment, preexec_fn=_die_with_parent, start_new_session=True, **streams
+                )
             )
 
     def succeeds(*command: str) -> bool:
@@ -94,7 +96,7 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
         yield environment
     finally:
         if len(daemons) == 3:
-            subprocess.run(["scancel", f"--partition={'all'}"], env=environment, capture_output=True, timeout=10)
+            subprocess.run(["scancel", "--partition=all"], env=environment, capture_output=True, timeout=10)
             with contextlib.suppress(TimeoutError):
                 wait_for(lambda: not ask(environment, "squeue", "-h"), "the jobs to end", 10)
         for daemon in reversed(daemons):
