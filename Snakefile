@@ -55,3 +55,4 @@ onsuccess:
 
 onerror:
     end()
+    tell_failures()

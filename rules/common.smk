@@ -1,10 +1,12 @@
 # What the rules share: the validated configuration, the table of runs, and how a stage is started.
 import json
+import logging
 import re
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_logger_plugins.common import LogEvent
 
 sys.path.insert(0, workflow.basedir)
 
@@ -107,14 +109,34 @@ def ids(stage):
     return "|".join(run.id for run in TABLE if run.stage == stage) or "(?!)"
 
 
+class Losses(logging.Handler):
+    """Tells of each job that a cluster lost: cancelled, out of time. Snakemake, quiet about rules, would not."""
+
+    def emit(self, record):
+        if getattr(record, "event", None) == LogEvent.JOB_ERROR:
+            why = (record.rule_msg or "failed").partition(". ")[0]
+            sentence = f"{record.rule_name}: {why} (log {', '.join(record.log)})"
+            print(sentence, file=sys.stderr)
+            FAILED.parent.mkdir(parents=True, exist_ok=True)
+            with FAILED.open("a") as file:
+                file.write(f"{sentence}\n")
+
+
 def begin():
     if VENV and not (VENV / "bin/python").exists():
         raise WorkflowError(f"The stages of {CONFIG.scale} need the environment {VENV}; build it: make {VENV.name}")
-    overhead.record_start(Path(ROOT), None if workflow.non_local_exec else workflow.cores)
+    cluster = workflow.non_local_exec
+    if cluster:
+        logging.getLogger("snakemake.logging").addHandler(Losses())
+    overhead.record_start(Path(ROOT), None if cluster else workflow.cores)
     FAILED.unlink(missing_ok=True)
 
 
 def end():
     overhead.record_end(Path(ROOT))
+
+
+def tell_failures():
+    """What failed, a sentence each; what was tried again with success as well, if something else failed."""
     if FAILED.is_file():
         print(f"\nFailed:\n{FAILED.read_text()}", file=sys.stderr)

@@ -69,7 +69,7 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def slurm(root: Path) -> Iterator[dict[str, str]]:
-    """Run a cluster in ``root``, an empty folder with a short name (sockets lie in it); yields an environment for it."""
+    """Run a cluster in ``root``, an empty folder with a short name (sockets lie there); yields an environment for it."""
     _configure(root)
     daemons: list[subprocess.Popen] = []
     environment = {**os.environ, "PATH": f"{root}/bin:{_search()}"}

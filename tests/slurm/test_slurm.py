@@ -160,7 +160,8 @@ def test_a_cancelled_job_and_one_out_of_time_go_on_by_themselves(place, finished
         ask(place.environment, "scancel", cancelled)
         assert snakemake.wait(300) == 0, (place.root / "output").read_text()
     printed = (place.root / "output").read_text()
-    assert "SLURM status is: 'CANCELLED'" in printed and "SLURM status is: 'TIMEOUT'" in printed
+    for word, run in (("CANCELLED", runs[0]), ("TIMEOUT", runs[1])):
+        assert f"SLURM status is: '{word}' (log results/smoke/logs/train_sft/{run}.log" in printed, printed
     assert [place.trained(run).resumed for run in runs] == [1, 1]
     assert not list((place.results / "scratch").iterdir())
     assert weights(place, runs[1]) == undisturbed(place, runs[1], tmp_path) != weights(place, runs[0])
