@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := $(PIP) install -qq --require-hashes --no-deps -r
-SOURCES := dart analysis tests envs
+SOURCES := dart analysis tests envs profiles
 
 .PHONY: reproduce test bench envs slurm-test lint lock clean
 .NOTPARALLEL:

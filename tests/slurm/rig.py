@@ -69,7 +69,7 @@ def missing() -> list[str]:
 
 @contextlib.contextmanager
 def slurm(root: Path) -> Iterator[dict[str, str]]:
-    """Run a cluster in ``root``, an empty folder with a short name (sockets lie there); yields an environment for it."""
+    """Run a cluster in ``root``, an empty folder with a short name for the sockets; yields an environment."""
     _configure(root)
     daemons: list[subprocess.Popen] = []
     environment = {**os.environ, "PATH": f"{root}/bin:{_search()}"}
@@ -103,9 +103,10 @@ def slurm(root: Path) -> Iterator[dict[str, str]]:
             _stop(daemon)
 
 
-def ask(environment: dict[str, str], *command: str) -> str:
-    """Return what a client prints, '' where it fails."""
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20).stdout.strip()
+def ask(environment: dict[str, str], *command: str, folder: Path | None = None) -> str:
+    """Return what a command prints, '' where it fails."""
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def wait_for(is_so: Callable[[], object], what: str, seconds: float) -> None:

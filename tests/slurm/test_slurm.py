@@ -58,10 +58,12 @@ class Place:
 
     def run(self, *words: str) -> str:
         """Run Snakemake to its end; returns what it printed."""
-        status = self.start(*words).wait(300)
-        printed = (self.root / "output").read_text()
-        assert status == 0, printed
-        return printed
+        status = self.start(*words).wait(600)
+        assert status == 0, self.printed()
+        return self.printed()
+
+    def printed(self) -> str:
+        return (self.root / "output").read_text()
 
     def make(self, *folders: str) -> list[str]:
         """Words that ask for the manifests of these folders; training takes its time."""
@@ -76,7 +78,7 @@ class Place:
     def wait_for_checkpoints(self, number: int) -> None:
         """Return once so many trainings have saved something to go on from."""
         scratch = self.results / "scratch"
-        wait_for(lambda: sum(bool(latest_checkpoint(run)) for run in scratch.glob("*")) >= number, "checkpoints", 120)
+        wait_for(lambda: sum(bool(latest_checkpoint(run)) for run in scratch.glob("*")) >= number, "checkpoints", 300)
 
     def done(self) -> dict[Path, int]:
         """When each finished stage wrote its manifest."""
@@ -158,36 +160,36 @@ def test_a_cancelled_job_and_one_out_of_time_go_on_by_themselves(place, finished
         ask(place.environment, "scancel", "--signal=STOP", late)  # it would finish before Slurm notices the time
         ask(place.environment, "scontrol", "update", f"jobid={late}", "EndTime=now+1")
         ask(place.environment, "scancel", cancelled)
-        assert snakemake.wait(300) == 0, (place.root / "output").read_text()
-    printed = (place.root / "output").read_text()
+        assert snakemake.wait(600) == 0, place.printed()
+    printed = place.printed()
     for word, run in (("CANCELLED", runs[0]), ("TIMEOUT", runs[1])):
-        assert f"SLURM status is: '{word}' (log results/smoke/logs/train_sft/{run}.log" in printed, printed
+        assert f"SLURM status is: '{word}' (log results/smoke/logs/train_sft/{run}.log" in printed
     assert [place.trained(run).resumed for run in runs] == [1, 1]
     assert not list((place.results / "scratch").iterdir())
     assert weights(place, runs[1]) == undisturbed(place, runs[1], tmp_path) != weights(place, runs[0])
 
 
 def test_a_killed_snakemake_and_a_drained_node(place, finished, tmp_path):
-    run = "ash-native-s1"
-    wanted = place.make(f"runs/{run}")
-    with nothing_redone(place):
-        snakemake = place.start(*wanted)
-        place.wait_for_checkpoints(1)
-        snakemake.send_signal(signal.SIGKILL)
-        snakemake.wait()
-        job = place.job(run)
-        assert job, "the job outlives Snakemake"
-        # What docs/slurm.md says to do: cancel what works in this folder, then take the lock away.
-        listed = ask(place.environment, "squeue", "--me", "-h", "-o", "%i %Z").splitlines()
-        ask(place.environment, "scancel", *(line.split()[0] for line in listed if line.endswith(f" {place.root}")))
-        wait_for(lambda: not place.job(run), "the job to end", 30)
-        place.run("--unlock", *wanted)
+    runs = ("ash-native-s1", "ash-native-s2")
+    wanted = place.make(*(f"runs/{run}" for run in runs))
+    snakemake = place.start(*wanted)
+    place.wait_for_checkpoints(2)
+    ask(place.environment, "scancel", "--signal=STOP", place.job(runs[1]))  # so that it is still there after the other
+    snakemake.send_signal(signal.SIGKILL)
+    snakemake.wait()
+    wait_for(lambda: not place.job(runs[0]), "the job to end, which outlives Snakemake", 300)
+    recover = [sys.executable, "profiles/slurm/recover.py", *wanted[: wanted.index("--")]]
+    told = ask(place.environment, *recover, folder=place.root)
+    assert "1 jobs of this folder are still there: cancelling them" in told
+    assert "1 stages were finished meanwhile: results/smoke/runs/ash-native-s1/manifest.json" in told
 
+    with nothing_redone(place):
         ask(place.environment, "scontrol", "update", f"nodename={NODE}", "state=drain", "reason=test")
         snakemake = place.start(*wanted)
-        wait_for(lambda: place.job(run), "the next job in the queue", 60)
-        assert "PENDING" in ask(place.environment, "squeue", "-h", "-j", place.job(run), "-o", "%T")
+        wait_for(lambda: place.job(runs[1]), "the next job in the queue", 300)
+        assert ask(place.environment, "squeue", "-h", "-o", "%T %k") == f"PENDING rule_train_sft_wildcards_{runs[1]}"
         ask(place.environment, "scontrol", "update", f"nodename={NODE}", "state=resume")
-        assert snakemake.wait(300) == 0, (place.root / "output").read_text()
-    assert place.trained(run).resumed == 1
-    assert weights(place, run) == undisturbed(place, run, tmp_path)
+        assert snakemake.wait(600) == 0, place.printed()
+    assert [place.trained(run).resumed for run in runs] == [0, 1]
+    assert weights(place, runs[1]) == undisturbed(place, runs[1], tmp_path)
+    assert "Nothing to be done" in place.run("-n", *wanted)
