@@ -101,6 +101,8 @@ def folders(stage):
 
 def needs(stage):
     """Resources of a rule; a site's own limits go over them: `--set-resources RULE:gpu=2`, or a profile's."""
+    if stage not in CONFIG.resources:
+        raise WorkflowError(f"The configuration: resources.{stage} is missing; set it (configs/base.yaml shows how).")
     return CONFIG.resources[stage].model_dump()
 
 
