@@ -178,10 +178,10 @@ def test_a_killed_snakemake_and_a_drained_node(place, finished, tmp_path):
     snakemake.send_signal(signal.SIGKILL)
     snakemake.wait()
     wait_for(lambda: not place.job(runs[0]), "the job to end, which outlives Snakemake", 300)
-    recover = [sys.executable, "profiles/slurm/recover.py", *wanted[: wanted.index("--")]]
-    told = ask(place.environment, *recover, folder=place.root)
+    assert place.trained(runs[0]).resumed == 0
+    options = wanted[: wanted.index("--")]
+    told = ask(place.environment, sys.executable, "profiles/slurm/recover.py", *options, folder=place.root)
     assert "1 jobs of this folder are still there: cancelling them" in told
-    assert "1 stages were finished meanwhile: results/smoke/runs/ash-native-s1/manifest.json" in told
 
     with nothing_redone(place):
         ask(place.environment, "scontrol", "update", f"nodename={NODE}", "state=drain", "reason=test")
@@ -190,6 +190,6 @@ def test_a_killed_snakemake_and_a_drained_node(place, finished, tmp_path):
         assert ask(place.environment, "squeue", "-h", "-o", "%T %k") == f"PENDING rule_train_sft_wildcards_{runs[1]}"
         ask(place.environment, "scontrol", "update", f"nodename={NODE}", "state=resume")
         assert snakemake.wait(600) == 0, place.printed()
-    assert [place.trained(run).resumed for run in runs] == [0, 1]
+    assert place.trained(runs[1]).resumed == 1
     assert weights(place, runs[1]) == undisturbed(place, runs[1], tmp_path)
     assert "Nothing to be done" in place.run("-n", *wanted)
