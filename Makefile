@@ -6,9 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := $(PIP) install -qq --require-hashes --no-deps -r
-SOURCES := dart analysis tests envs
+SOURCES := dart analysis tests envs profiles
 
-.PHONY: reproduce test test-gpu vllm-test bench bench-gpu lint lock clean
+.PHONY: reproduce test test-gpu vllm-test slurm-test bench bench-gpu envs lint lock clean
 .NOTPARALLEL:
 
 reproduce: .venv
@@ -58,9 +58,27 @@ lint: .venv
 	@$(BIN)/python -c 'import torch'
 	@touch $@
 
-# New versions of everything that envs/dart.in leaves open; needs uv.
+# What a cluster takes instead of .venv: Snakemake and the analysis (.venv-flow), and the stages with vLLM on GPUs
+# (.venv-gpu: Linux on x86-64, Python 3.11 or 3.12, 8 GB). With conda, `--sdm conda` makes the same from envs/*.yaml.
+envs: .venv-flow .venv-gpu
+
+.venv-%: .venv-%/installed ;
+
+.PRECIOUS: .venv-%/installed
+.venv-%/installed: envs/%.lock pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check install -qq --require-hashes --no-deps -r $<
+	.venv-$*/bin/python -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The workflow on a real Slurm, which the tests start in a folder of their own; minutes. The packages are Debian's, and
+# none of their services is started.
+slurm-test: .venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm -rs tests/slurm
+
+# Locks for what envs/*.in have changed, other versions kept (`python envs/lock.py --upgrade` takes new ones); needs uv.
 lock:
 	$(PYTHON) envs/lock.py
 
 clean:
-	rm -rf .venv .snakemake .pytest_cache .ruff_cache .mypy_cache *.egg-info results/nano results/smoke results/rehearsal
+	rm -rf .venv .venv-* .snakemake .pytest_cache .ruff_cache .mypy_cache *.egg-info results/nano results/smoke results/rehearsal results/slurm_logs

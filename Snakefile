@@ -58,3 +58,4 @@ onsuccess:
 
 onerror:
     end()
+    tell_failures()

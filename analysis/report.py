@@ -104,7 +104,7 @@ def facts(runs: Sequence[Run], view: View, outside: Overhead) -> list[tuple[str,
         ("benchmarks", str(len(view.tasks))),
         ("runs of stages", str(len(runs))),
         ("wall time", files.duration(outside.wall_seconds)),
-        ("overhead", f"{outside.share:.0%}"),
+        *([("overhead", f"{outside.share:.0%}")] if outside.known else []),
     ]
 
 

@@ -280,6 +280,15 @@ class Analysis(Knobs):
     seed: int
 
 
+class Needs(Knobs):
+    """What a run of a stage is given, on a cluster above all: GPUs, memory, CPUs, and minutes before it is ended."""
+
+    gpu: Annotated[int, Field(ge=0)]
+    mem_mb: Count
+    cpus_per_task: Count
+    runtime: Count
+
+
 class Config(Knobs):
     """The whole configuration of one scale.
 
@@ -291,6 +300,8 @@ class Config(Knobs):
     scale: str
     extends: str | None = None
     results: str
+    environment: Literal["dart", "gpu"]
+    resources: dict[str, Needs]
     targets: tuple[str, ...]
     expert: str
     seeds: tuple[int, ...]

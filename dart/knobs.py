@@ -14,15 +14,16 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from dart.config import Config, load
+from dart.config import Config, Needs, load
 from dart.errors import UserError
 from dart.parsing import Knobs, parse
 
 PATH = Path("configs/knobs.yaml")
-# Names of places: no result depends on them.
+# Names of places, and what a run is given: no result depends on them.
 PLACES = frozenset(
-    {"scale", "extends", "results", "data.folder", "data.train.*.file", "data.benchmarks.*.file", "models.*.vocabulary"}
+    {"scale", "extends", "results", "environment", "data.folder", "data.train.*.file", "data.benchmarks.*.file"}
 )
+PLACES |= {"models.*.vocabulary", *(f"resources.*.{name}" for name in Needs.model_fields)}
 
 
 class Status(Knobs):

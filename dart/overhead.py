@@ -1,12 +1,14 @@
 """How much of the time that was paid for was spent inside the stages: ``python -m dart.overhead results/nano``.
 
 Snakemake notes in ``run.json`` when it ran and on how many cores; manifests say how long each stage computed. What is
-left of wall time x cores is overhead: process starts, imports, scheduling, idle cores.
+left of wall time x cores is overhead: process starts, imports, scheduling, idle cores. On a cluster nobody knows how
+many cores were paid for, and so no overhead is told.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -28,7 +30,7 @@ class Overhead:
     Attributes
     ----------
     wall_seconds, core_seconds : float
-        Time that Snakemake ran, over all its sessions; the same times the cores it was given.
+        Time that Snakemake ran, over all its sessions; the same times the cores it was given (NaN where not known).
     compute_seconds : dict
         Stage -> core-seconds inside the stage's own compute.
     """
@@ -38,13 +40,21 @@ class Overhead:
     compute_seconds: dict[str, float]
 
     @property
+    def known(self) -> bool:
+        """Whether all of it ran on cores that were counted."""
+        return not math.isnan(self.core_seconds)
+
+    @property
     def share(self) -> float:
         """Share of the core-seconds that no stage computed in."""
         return 1.0 - sum(self.compute_seconds.values()) / self.core_seconds
 
 
-def record_start(root: Path, cores: int) -> None:
-    """Append a session to ``run.json``; one that never ended (a killed Snakemake) is dropped with what it lost."""
+def record_start(root: Path, cores: int | None) -> None:
+    """Append a session to ``run.json`` (``cores`` None: on a cluster).
+
+    One that never ended (a killed Snakemake) is dropped with what it lost.
+    """
     root.mkdir(parents=True, exist_ok=True)
     sessions = [session for session in _sessions(root) if session["finished_at"] is not None]
     write_json(root / RUN, [*sessions, {"started_at": time.time(), "finished_at": None, "cores": cores}])
@@ -60,7 +70,7 @@ def record_end(root: Path) -> None:
 
 def measure(sessions: Iterable[dict[str, Any]], manifests: Iterable[dict[str, Any]], now: float) -> Overhead:
     """Add up the sessions (one still open ends ``now``) and the stages that finished within them."""
-    spans = [(one["started_at"], one["finished_at"] or now, one["cores"]) for one in sessions]
+    spans = [(one["started_at"], one["finished_at"] or now, one["cores"] or math.nan) for one in sessions]
     compute: dict[str, float] = {}
     for manifest in manifests:
         if any(start <= manifest["finished_at"] <= end for start, end, _ in spans):
@@ -92,13 +102,16 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     found = measure(sessions, manifests, time.time())
-    print(f"wall {found.wall_seconds / 60:.1f} min x cores = {found.core_seconds:.0f} core-seconds")
+    cores = f"x cores = {found.core_seconds:.0f} core-seconds" if found.known else "(on a cluster, cores not counted)"
+    print(f"wall {found.wall_seconds / 60:.1f} min {cores}")
     drawn = [path.stat().st_mtime for path in (root / FIGURES).glob("*.png")]
     if drawn:
         print(f"first figure after {(min(drawn) - sessions[0]['started_at']) / 60:.1f} min")
     for stage, seconds in sorted(found.compute_seconds.items(), key=lambda item: -item[1]):
-        print(f"  {stage:<13} {seconds:8.1f} core-seconds  {seconds / found.core_seconds:6.1%}")
-    print(f"overhead (starts, imports, scheduling, idle cores): {found.share:.1%}")
+        share = f"  {seconds / found.core_seconds:6.1%}" if found.known else ""
+        print(f"  {stage:<13} {seconds:8.1f} core-seconds{share}")
+    if found.known:
+        print(f"overhead (starts, imports, scheduling, idle cores): {found.share:.1%}")
     return 0
 
 

@@ -79,14 +79,14 @@ class Request:
     streams: list[int] = field(default_factory=list)
 
 
-def command() -> str:
+def command(usual: str = "python -m dart.warm") -> str:
     """The command line that the rules put before a module's name; ``DART_LAUNCH`` ("python -m", say) replaces it.
 
     It says plain ``python``, for a rule's own environment to supply; without one that is the Python running now.
     """
     folders = [str(Path(sys.executable).parent), *os.environ.get("PATH", "").split(os.pathsep)]
     os.environ["PATH"] = os.pathsep.join(dict.fromkeys(folders))
-    return os.environ.get("DART_LAUNCH", "python -m dart.warm")
+    return os.environ.get("DART_LAUNCH", usual)
 
 
 def main(argv: Sequence[str]) -> int:

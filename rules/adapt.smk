@@ -12,11 +12,10 @@ rule adapt_data:
         run=ids("adapt_data"),
     priority: 60
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        **needs("adapt_data"),
     params:
         version=runs.stage_version("adapt_data"),
         spec=spec("adapt_data"),

@@ -9,6 +9,18 @@ ADAPTED = manifests(runs.select(MAIN, ["adapt_data"]))
 COT = manifests(runs.select(MAIN, ["generate_cot"]))
 
 
+# Short, and in need of no more than manifests and samples: on a cluster they run where Snakemake does.
+localrules:
+    table1,
+    figure_reward_curves,
+    figure_efficiency,
+    figure_example,
+    figure_mismatch,
+    cost_ledger,
+    configuration,
+    report,
+
+
 # Table 1: accuracy of every arm on every benchmark, by target.
 rule table1:
     input:
@@ -22,7 +34,7 @@ rule table1:
         f"{ROOT}/logs/table1.log",
     priority: 95  # quick, and looked forward to
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -47,7 +59,7 @@ rule figure_reward_curves:
         f"{ROOT}/logs/figure_reward_curves.log",
     priority: 95  # quick, and looked forward to
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -71,7 +83,7 @@ rule figure_efficiency:
         f"{ROOT}/logs/figure_efficiency.log",
     priority: 95  # quick, and looked forward to
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -96,7 +108,7 @@ rule figure_example:
         f"{ROOT}/logs/figure_example.log",
     priority: 95  # quick, and looked forward to
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -119,7 +131,7 @@ rule figure_mismatch:
         f"{ROOT}/logs/figure_mismatch.log",
     priority: 95  # quick, and looked forward to
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -143,7 +155,7 @@ rule cost_ledger:
         f"{ROOT}/logs/cost_ledger.log",
     priority: 95  # quick, and looked forward to
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -161,7 +173,7 @@ rule configuration:
     log:
         f"{ROOT}/logs/configuration.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     params:
         config=lambda wildcards: CONFIG.model_dump_json(indent=1),
@@ -193,7 +205,7 @@ rule report:
     log:
         f"{ROOT}/logs/report.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -1,10 +1,12 @@
 # What the rules share: the validated configuration, the table of runs, and how a stage is started.
 import json
+import logging
 import re
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_logger_plugins.common import LogEvent
 
 sys.path.insert(0, workflow.basedir)
 
@@ -29,13 +31,20 @@ ROOT = f"{CONFIG.results}/{CONFIG.scale}"
 GROUPS = {name: arm.group for name, arm in CONFIG.every_arm().items() if runs.evaluated(TABLE, [name])}
 checked(runs.check_targets, TABLE, ROOT, sys.argv[1:])  # Snakemake would only say that no rule makes it
 
-LAUNCH = warm.command()
+# Where stages run. With `--sdm conda` in the environment that Snakemake makes from this file; without it in the Python
+# that runs Snakemake or, where the scale needs what that lacks, in the virtual environment that `make envs` builds.
+STAGE_ENV = f"../envs/{CONFIG.environment}.yaml"
+CONDA = bool(workflow.deployment_settings.deployment_method)
+VENV = None if CONDA or CONFIG.environment == "dart" else Path(workflow.basedir, f".venv-{CONFIG.environment}")
+# A job on a cluster is alone in its allocation: a warm server would be started for it and end with it.
+LAUNCH = warm.command() if workflow.is_main_process else warm.command("python -m")
 # Shell blocks say `start LOG MODULE ...`: progress lines reach the terminal, stderr the log. When the module fails, the
 # last line of the log (a stage's one sentence) reaches the terminal too, at once and at the end (`onerror`). With
 # `DART_GPU=COUNT start ...` and a count other than 0, dart.launch runs it on so many GPUs, one process each.
 FAILED = Path(ROOT) / "logs" / "failed.txt"
 shell.prefix(f"""DART_GPU=0; start() (
     log="$1"; shift
+    case "$1" in dart.stages.*) PATH="{f"{VENV}/bin:" if VENV else ""}$PATH" ;; esac
     if [ "$DART_GPU" = 0 ]; then {LAUNCH} "$@"; else python -m dart.launch "$DART_GPU" "$@"; fi 2> "$log" && exit
     status=$?; echo "$(tail -n 1 "$log") (status $status, log $log)" | tee -a {FAILED} >&2; exit $status
 )
@@ -94,6 +103,13 @@ def folders(stage):
     return options
 
 
+def needs(stage):
+    """Resources of a rule; a site's own limits go over them: `--set-resources RULE:gpu=2`, or a profile's."""
+    if stage not in CONFIG.resources:
+        raise WorkflowError(f"The configuration: resources.{stage} is missing; set it (configs/base.yaml shows how).")
+    return CONFIG.resources[stage].model_dump()
+
+
 def ids(stage):
     """Pattern of the run ids of a stage; matches nothing where it has none."""
     return "|".join(run.id for run in TABLE if run.stage == stage) or "(?!)"
@@ -104,10 +120,28 @@ def only_plans():
     return any(word.partition("_")[0] == "plan" for word in sys.argv[1:])
 
 
+class Losses(logging.Handler):
+    """Tells of each job that a cluster lost: cancelled, out of time. Snakemake, quiet about rules, would not."""
+
+    def emit(self, record):
+        if getattr(record, "event", None) == LogEvent.JOB_ERROR:
+            why = (record.rule_msg or "failed").partition(". ")[0]
+            sentence = f"{record.rule_name}: {why} (log {', '.join(record.log)})"
+            print(sentence, file=sys.stderr)
+            FAILED.parent.mkdir(parents=True, exist_ok=True)
+            with FAILED.open("a") as file:
+                file.write(f"{sentence}\n")
+
+
 def begin():
     if only_plans():
         return
-    overhead.record_start(Path(ROOT), workflow.cores)
+    if VENV and not (VENV / "bin/python").exists():
+        raise WorkflowError(f"The stages of {CONFIG.scale} need the environment {VENV}; build it: make {VENV.name}")
+    cluster = workflow.non_local_exec
+    if cluster:
+        logging.getLogger("snakemake.logging").addHandler(Losses())
+    overhead.record_start(Path(ROOT), None if cluster else workflow.cores)
     FAILED.unlink(missing_ok=True)
 
 
@@ -115,6 +149,10 @@ def end():
     if only_plans():
         return
     overhead.record_end(Path(ROOT))
+
+
+def tell_failures():
+    """What failed, a sentence each; what was tried again with success as well, if something else failed."""
     if FAILED.is_file():
         print(f"\nFailed:\n{FAILED.read_text()}", file=sys.stderr)
 

@@ -9,11 +9,10 @@ rule generate_cot:
         f"{ROOT}/logs/generate_cot.log",
     priority: 92  # everything waits for it
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=240,
+        **needs("generate_cot"),
     params:
         version=runs.stage_version("generate_cot"),
         spec=spec("generate_cot"),

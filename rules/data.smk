@@ -9,11 +9,10 @@ rule make_data:
         f"{ROOT}/logs/make_data.log",
     priority: 100
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **needs("make_data"),
     params:
         version=runs.stage_version("make_data"),
         spec=spec("make_data"),

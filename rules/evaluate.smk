@@ -12,11 +12,10 @@ rule evaluate:
         run=ids("evaluate"),
     priority: 30
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        **needs("evaluate"),
     params:
         version=runs.stage_version("evaluate"),
         spec=spec("evaluate"),

@@ -11,12 +11,10 @@ rule train_mapper:
         run=ids("train_mapper"),
     priority: 70
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        gpu=0,  # GPUs, and as many processes: docs/multi_gpu.md
-        mem_mb=4000,
-        runtime=1440,
+        **needs("train_mapper"),
     params:
         version=runs.stage_version("train_mapper"),
         spec=spec("train_mapper"),

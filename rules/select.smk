@@ -11,11 +11,10 @@ rule pass_rate:
         run=ids("pass_rate"),
     priority: 45
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        **needs("pass_rate"),
     params:
         version=runs.stage_version("pass_rate"),
         spec=spec("pass_rate"),
@@ -37,11 +36,10 @@ rule score_data:
         run=ids("score_data"),
     priority: 45
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        **needs("score_data"),
     params:
         version=runs.stage_version("score_data"),
         spec=spec("score_data"),
@@ -63,11 +61,10 @@ rule select_data:
         run=ids("select_data"),
     priority: 45
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **needs("select_data"),
     params:
         version=runs.stage_version("select_data"),
         spec=spec("select_data"),
@@ -89,11 +86,10 @@ rule rework_data:
         run=ids("rework_data"),
     priority: 45
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        **needs("rework_data"),
     params:
         version=runs.stage_version("rework_data"),
         spec=spec("rework_data"),

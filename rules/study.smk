@@ -6,6 +6,18 @@ ALL_RUNS = manifests(runs.with_inputs(TABLE, ALL_SCORES))
 VALIDATED = manifests(runs.evaluated(TABLE, ARMS, split="validation"))
 
 
+# Short, and in need of no more than manifests and samples: on a cluster they run where Snakemake does.
+localrules:
+    manifest_list,
+    compare,
+    arms,
+    fidelity,
+    figure_sweeps,
+    learning_rates,
+    claims,
+    study_report,
+
+
 # Their paths, line by line: hundreds do not fit a command line.
 rule manifest_list:
     input:
@@ -32,7 +44,7 @@ rule compare:
     wildcard_constraints:
         arm="|".join(map(re.escape, ARMS)),
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -81,7 +93,7 @@ rule arms:
     log:
         f"{ROOT}/logs/arms.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -105,7 +117,7 @@ rule fidelity:
     log:
         f"{ROOT}/logs/fidelity.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -130,7 +142,7 @@ rule figure_sweeps:
     log:
         f"{ROOT}/logs/figure_sweeps.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -155,7 +167,7 @@ rule learning_rates:
     log:
         f"{ROOT}/logs/learning_rates.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -181,7 +193,7 @@ rule claims:
     log:
         f"{ROOT}/logs/claims.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -216,7 +228,7 @@ rule study_report:
     log:
         f"{ROOT}/logs/study_report.log",
     conda:
-        "../envs/dart.yaml"
+        "../envs/flow.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -11,12 +11,10 @@ rule train_sft:
         run=ids("train_sft"),
     priority: 40
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        gpu=0,  # GPUs, and as many processes: docs/multi_gpu.md
-        mem_mb=4000,
-        runtime=480,
+        **needs("train_sft"),
     params:
         version=runs.stage_version("train_sft"),
         spec=spec("train_sft"),
@@ -38,12 +36,10 @@ rule train_rl:
         run=ids("train_rl"),
     priority: 50
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        gpu=0,  # GPUs, and as many processes: docs/multi_gpu.md
-        mem_mb=4000,
-        runtime=1440,
+        **needs("train_rl"),
     params:
         version=runs.stage_version("train_rl"),
         spec=spec("train_rl"),

@@ -11,11 +11,10 @@ rule train_zoo:
     # All targets wait for the others, and everything for the expert that writes the original CoT.
     priority: lambda wildcards: 92 if wildcards.run == CONFIG.expert else 91 - (wildcards.run in CONFIG.targets)
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=120,
+        **needs("train_zoo"),
     params:
         version=runs.stage_version("train_zoo"),
         spec=spec("train_zoo"),
@@ -34,11 +33,10 @@ rule fetch_model:
         run=ids("fetch_model"),
     priority: 90
     conda:
-        "../envs/dart.yaml"
+        STAGE_ENV
     threads: 1
     resources:
-        mem_mb=24000,  # a model of 8 billion parameters is held in memory once, in its own precision
-        runtime=240,
+        **needs("fetch_model"),
     params:
         version=runs.stage_version("fetch_model"),
         spec=spec("fetch_model"),

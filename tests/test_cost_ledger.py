@@ -73,6 +73,8 @@ def test_overhead_share_from_sessions_and_without(runs):
     watched = cost_ledger.spent_outside(runs, [session], now=last + 30)
     assert watched.wall_seconds == pytest.approx(last - first + 40)
     assert watched.share == pytest.approx(1 - compute / (last - first + 40))
+    cluster = cost_ledger.spent_outside(runs, [session, session | {"cores": None}], now=last + 30)
+    assert watched.known and not cluster.known
     with pytest.raises(UserError, match=r"run\.json"):
         cost_ledger.spent_outside(runs, [{"started_at": 0.0, "finished_at": 1.0, "cores": 2}], now=1.0)
 

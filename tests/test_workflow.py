@@ -201,6 +201,18 @@ def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case, pins):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_missing_environment_is_told_before_any_compute(tmp_path):
+    done = snakemake(tmp_path, "--configfile", "configs/nano.yaml", config=["environment=gpu"])
+    assert done.returncode != 0 and "need the environment" in done.stdout and "make .venv-gpu" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_run_is_given_changes_no_run(smoke):
+    more = "resources={train_sft: {gpu: 2, mem_mb: 9000, cpus_per_task: 8, runtime: 9}}"
+    jobs = planned(snakemake(smoke[0], "-n", *SMOKE, config=[more]).stdout)
+    assert set(jobs) <= {"configuration", "report", "reproduce"}
+
+
 @pytest.mark.parametrize(
     ("folder", "sentence"),
     [
