@@ -59,7 +59,7 @@ lint: .venv
 	@touch $@
 
 # What a cluster takes instead of .venv: Snakemake and the analysis (.venv-flow), and the stages with vLLM on GPUs
-# (.venv-gpu: Linux on x86-64, Python 3.11 or 3.12, 8 GB). With conda, `--sdm conda` makes the same from envs/*.yaml.
+# (.venv-gpu: Linux on x86-64, Python 3.11 or 3.12, 9 GB). With conda, `--sdm conda` makes the same from envs/*.yaml.
 envs: .venv-flow .venv-gpu
 
 .venv-%: .venv-%/installed ;

@@ -29,7 +29,7 @@ from dart.training.checkpoints import latest_checkpoint
 REPOSITORY = Path(__file__).parents[2]
 PARTS = ("Snakefile", "rules", "configs", "dart", "analysis", "profiles", "slurm")
 # Long enough to be cut short after its first checkpoint.
-LONG = {"sft": {"epochs": 40, "save_steps": 5}}
+LONG = {"sft": {"epochs": 80, "save_steps": 5}}
 LACKING = [*missing(), *([] if importlib.util.find_spec("snakemake_executor_plugin_slurm") else ["Snakemake's plugin"])]
 
 pytestmark = [
