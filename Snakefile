@@ -1,5 +1,4 @@
-# The workflow that regenerates the paper (arXiv 2605.26924). `snakemake` makes the nano scale, `snakemake --configfile
-# configs/paper.yaml` another; `all` makes every arm, and each target of rules/analysis.smk and rules/study.smk its part.
+# The workflow that regenerates the paper (arXiv 2605.26924): the nano scale, or that of `--configfile`. See README.md.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -57,5 +56,4 @@ onsuccess:
 
 
 onerror:
-    end()
-    tell_failures()
+    failed()

@@ -151,8 +151,9 @@ def end():
     overhead.record_end(Path(ROOT))
 
 
-def tell_failures():
-    """What failed, a sentence each; what was tried again with success as well, if something else failed."""
+def failed():
+    """Tell what failed, a sentence each; what was tried again with success as well, if something else failed."""
+    end()
     if FAILED.is_file():
         print(f"\nFailed:\n{FAILED.read_text()}", file=sys.stderr)
 
