@@ -138,9 +138,11 @@ def compared(row: pd.Series) -> str:
 
 
 def render(rows: pd.DataFrame, runs: Sequence[Run], claims: Claims, study: Study) -> str:
-    """Return the claims as Markdown: the rule, a table a family, and the runs they rest on."""
+    """Return the claims as Markdown: a table a family, the rule, and the runs they rest on."""
     header = ["claim", "source", "target", "compared", "estimate", "adjusted p", "verdict", "seeds", "questions"]
-    parts = [f"# Claims ({study.view.scale})\n", note(claims, study.view.confidence) + "\n"]
+    overall = rows.drop_duplicates("claim")["overall"].value_counts()
+    told = ", ".join(f"{verdict} {count}" for verdict, count in overall.items())
+    parts = [f"# Claims ({study.view.scale})\n", f"Verdicts over the targets: {told}. The rule is below the tables.\n"]
     for family, title in TITLES.items():
         lines = []
         for _, row in rows[rows["family"] == family].iterrows():
@@ -155,6 +157,7 @@ def render(rows: pd.DataFrame, runs: Sequence[Run], claims: Claims, study: Study
         parts += [f"## {title}\n", files.markdown([*header, "power", "detectable"], lines)]
     lines = [[run.manifest.fingerprint[:8], *(str(run.labels[name]) for name in ("arm", "target", "seed")),
               str(run.folder)] for run in runs]  # fmt: skip
+    parts += ["## How they are decided\n", note(claims, study.view.confidence) + "\n"]
     parts += ["## Evaluated runs behind them\n", files.markdown(["run", "arm", "target", "seed", "folder"], lines)]
     return "\n".join(parts)
 
