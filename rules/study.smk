@@ -1,6 +1,9 @@
 # Beyond the main arms: every other arm, the sweeps, and what all of them together decide.
 ARMS = [*GROUPS]
-STUDY = json.dumps(view_of(CONFIG, ARMS).model_copy(update={"comparisons": ()}).model_dump(mode="json"))
+# All arms; compared at their best learning rates are the pairs of the main table.
+STUDY = json.dumps(
+    view_of(CONFIG, ARMS).model_copy(update={"comparisons": view_of(CONFIG).comparisons}).model_dump(mode="json")
+)
 ALL_SCORES = runs.evaluated(TABLE, ARMS)
 ALL_RUNS = manifests(runs.with_inputs(TABLE, ALL_SCORES))
 VALIDATED = manifests(runs.evaluated(TABLE, ARMS, split="validation"))

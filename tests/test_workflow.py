@@ -98,6 +98,12 @@ def test_all_makes_every_arm_and_the_claims(tmp_path, scale, pins):
     assert jobs.get("train_zoo", 0) == {"paper": 0, "rehearsal": 2}.get(scale, 4)
 
 
+def test_learning_rates_are_compared_for_the_pairs_of_the_main_table(tmp_path):
+    said = snakemake(tmp_path, "learning_rates", "-n", "-p", "--quiet", "host").stdout
+    (view,) = re.findall(r"analysis\.learning_rates .* --view '(\{.*?\})' --validation", said.replace("'\"'\"'", ""))
+    assert ["dart", "sft"] in json.loads(view)["comparisons"] and ["sft", "base"] in json.loads(view)["comparisons"]
+
+
 def test_named_targets_cover_every_arm_of_their_group(tmp_path):
     jobs = planned(snakemake(tmp_path, "ablations", "-n").stdout)
     assert jobs["compare"] == 8
