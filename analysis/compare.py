@@ -24,14 +24,7 @@ def summary(table: pd.DataFrame, gaps: pd.DataFrame, view: View) -> str:
         for name in view.arms:
             gain = "" if name == arm else table1.interval(gains.loc[(target, name)], "+")
             lines.append([target, view.titles[name], table1.interval(means.loc[(target, name)], ""), gain])
-    return files.markdown(*_aligned(lines))
-
-
-def _aligned(lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Pad the cells of a header and its rows to the widths of their columns, for the terminal."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    header, *rows = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return header, rows
+    return files.terminal(lines[0], lines[1:])
 
 
 def main() -> None:

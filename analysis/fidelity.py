@@ -29,6 +29,7 @@ SAID = ("answer_preserved", "acceptance", "results_deleted", "results_added", "h
         "false_inherited")  # fmt: skip
 FORM = tuple(name for name in MEASURES if name not in SAID)
 PERCENT = (*(name for name in SAID if name != "results_added"), "copy_ratio", "copy_rate")
+ASKED_FIRST = ("answer_preserved", "hallucinated", "length_ratio", "copy_ratio", "perplexity_ratio")
 NOTE = (
     "Means over seeds with their range. All but the first two are about the chosen rewrites, those that became "
     "training text. The measures are defined at the end."
@@ -144,6 +145,17 @@ def render(values: pd.DataFrame, pairs: pd.DataFrame, found: Sequence[Served], v
     return "\n".join(parts)
 
 
+def summary(values: pd.DataFrame, found: Sequence[Served], view: View) -> str:
+    """Return the measures that a referee asks for first as a table for the terminal."""
+    own = owners(found)
+    lines = []
+    for (target, arm), rows in values.groupby(["target", "arm"], sort=False):
+        if own[arm] == arm:
+            lines.append([target, view.titles[arm], *[cell(rows, name) for name in ASKED_FIRST]])
+    lines.sort(key=lambda line: view.targets.index(line[0]))
+    return files.terminal(["target", "arm", *map(_spoken, ASKED_FIRST)], lines)
+
+
 def cell(rows: pd.DataFrame, name: str) -> str:
     """Return a measure's mean over seeds with its range as text; ``-`` where it has no value."""
     found = rows[rows["measure"] == name]["value"].dropna() * (100 if name in PERCENT else 1)
@@ -175,7 +187,7 @@ def _distances(found: pd.DataFrame, view: View) -> str:
 
 
 def main() -> None:
-    """Read the command line and write the tables."""
+    """Read the command line, write the tables and print the measures that are asked for first."""
     arguments = files.parser(NAME, __doc__).parse_args()
     view = files.read_view(arguments.view)
     found = served(read_runs(arguments.manifests), view)
@@ -183,6 +195,7 @@ def main() -> None:
     files.write_table(arguments.out / f"{NAME}.csv", values)
     files.write_table(arguments.out / f"{NAME}_distances.csv", pairs)
     (arguments.out / f"{NAME}.md").write_text(render(values, pairs, found, view), encoding="utf-8")
+    print(f"\n{summary(values, found, view)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import files, statistics, style, sweeps
+from analysis import files, statistics, style, sweeps, table1
 from analysis.study import View, cell, outcomes, read_runs, samples
 from dart.errors import UserError
 
@@ -120,8 +120,19 @@ def describe(table: pd.DataFrame, view: View) -> tuple[str, str]:
     return caption.strip(), "Line charts of average accuracy by sweep and target. " + "; ".join(told) + "."
 
 
+def summary(table: pd.DataFrame, view: View) -> str:
+    """Return average accuracies as a table for the terminal: a row a point, a column a target."""
+    lines = []
+    for (key, arm, value), rows in table.groupby(["sweep", "arm", "value"], sort=False):
+        told = {row["target"]: table1.interval(row, "") for _, row in rows.iterrows()}
+        seeds = ", ".join(sorted({str(count) for count in rows["seeds"]}))
+        cells = [view.sweeps[key].title, sweeps.written(value), view.titles[arm], seeds]
+        lines.append([*cells, *[told.get(target, "") for target in view.targets]])
+    return files.terminal(["knob", "value", "arm", "seeds", *(f"{t}: accuracy (%)" for t in view.targets)], lines)
+
+
 def main() -> None:
-    """Read the command line and write figure, numbers and caption."""
+    """Read the command line, write figure, numbers and caption, and print the averages."""
     arguments = files.parser(NAME, __doc__).parse_args()
     view = files.read_view(arguments.view)
     answers = samples(read_runs(arguments.manifests))
@@ -129,6 +140,7 @@ def main() -> None:
     style.save(draw(table, untrained(answers, view), view), arguments.out, NAME)
     files.write_table(arguments.out / f"{NAME}.csv", table)
     files.write_caption(arguments.out, NAME, "Sweeps over one knob at a time", *describe(table, view))
+    print(f"\n{summary(table, view)}", flush=True)
 
 
 if __name__ == "__main__":

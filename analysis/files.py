@@ -68,6 +68,14 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows]) + "\n"
 
 
+def terminal(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns stand one below the other, for the terminal."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return markdown(padded[0], padded[1:])
+
+
 def write_caption(out: Path, name: str, title: str, caption: str, alt: str) -> None:
     """Write ``<name>.json``: the figure's title, its caption and its text alternative, for the report."""
     write_json(out / f"{name}.json", {"title": title, "caption": caption, "alt": alt})

@@ -21,6 +21,7 @@ TASK = "validation"
 CONFIGURED, BEST = "configured", "best"
 COLUMNS = ("sweep", "target", "arm", "reference", "at", "value", "reference_value", "mean", "low", "high", "seeds",
            "verdict")  # fmt: skip
+DIFFERENCES = ("Difference", "as configured", "values", "seeds", "each at its best", "values", "seeds")
 LEGEND = (
     "The best value of an arm has the highest accuracy on validation questions, which are neither trained on nor part "
     "of a benchmark; the smaller value among equals. Where a best value is the first or last of its row, a better one "
@@ -117,11 +118,24 @@ def render(chosen: pd.DataFrame, gaps: pd.DataFrame, view: View) -> str:
         missing = [name for _, _, name in view.sweeps[key].points if name not in ran]
         parts += [f"Not run: {', '.join(missing)}.\n"] if missing else []
         told = gaps[(gaps["sweep"] == key) & (gaps["target"] == target)]
-        pairs = told.groupby(["arm", "reference"], sort=False)
-        lines = [[f"{arm} - {reference}", *_both(rows)] for (arm, reference), rows in pairs]
-        header = ["Difference", "as configured", "values", "seeds", "each at its best", "values", "seeds"]
-        parts.append(files.markdown(header, lines))
+        parts.append(files.markdown(DIFFERENCES, list(map(_pair, _pairs(told)))))
     return "\n".join(parts)
+
+
+def summary(gaps: pd.DataFrame, view: View) -> str:
+    """Return the comparisons of all sweeps and targets as a table for the terminal."""
+    lines = [[view.sweeps[rows["sweep"].iloc[0]].title, rows["target"].iloc[0], *_pair(rows)] for rows in _pairs(gaps)]
+    return files.terminal(["at the best", "target", *DIFFERENCES], lines)
+
+
+def _pairs(gaps: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split into the rows of one comparison each: as configured, and at the best values."""
+    return [rows for _, rows in gaps.groupby(["sweep", "target", "arm", "reference"], sort=False)]
+
+
+def _pair(rows: pd.DataFrame) -> list[str]:
+    """Return the cells of ``DIFFERENCES``."""
+    return [f"{rows['arm'].iloc[0]} - {rows['reference'].iloc[0]}", *_both(rows)]
 
 
 def _line(row: dict, view: View) -> list[str]:
@@ -140,7 +154,7 @@ def _both(rows: pd.DataFrame) -> list[str]:
 
 
 def main() -> None:
-    """Read the command line and write the tables."""
+    """Read the command line, write the tables and print the comparisons."""
     parser = files.parser(NAME, __doc__)
     parser.add_argument("--validation", type=Path, nargs="+", required=True, help="manifests of the validation runs")
     arguments = parser.parse_args()
@@ -150,6 +164,7 @@ def main() -> None:
     files.write_table(arguments.out / f"{NAME}.csv", chosen)
     files.write_table(arguments.out / f"{NAME}_comparison.csv", gaps)
     (arguments.out / f"{NAME}.md").write_text(render(chosen, gaps, view), encoding="utf-8")
+    print(f"\n{summary(gaps, view)}", flush=True)
 
 
 if __name__ == "__main__":

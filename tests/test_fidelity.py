@@ -229,8 +229,11 @@ def test_studies_without_adapted_data_are_refused(study):
 def test_the_command_writes_tables_and_legend(study, tmp_path):
     line = ["--out", str(tmp_path), "--view", view().model_dump_json(), "--manifests", *map(str, study[1])]
     code = "import sys; from analysis import fidelity; fidelity.main(); sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code, *line], check=True)
+    ran = subprocess.run([sys.executable, "-c", code, *line], check=True, capture_output=True, text=True)
     found = pd.read_csv(tmp_path / "fidelity.csv")
+    ratio = found[(found["target"] == "birch") & (found["measure"] == "length_ratio")]["value"].mean()
+    [printed] = [row for row in ran.stdout.splitlines() if row.startswith("| birch ")]
+    assert "| 100.0% [100.0, 100.0] " in printed and f"| {ratio:.2f} [" in printed
     assert list(found) == ["arm", "target", "seed", "measure", "value"]
     assert set(found["arm"]) == {"dart"} and set(found["seed"]) == {1, 2, 3}
     text = (tmp_path / "fidelity.md").read_text()

@@ -125,7 +125,7 @@ def test_values_are_written_briefly(value, text):
     assert sweeps.written(value) == text
 
 
-def test_the_figure_is_written_with_its_numbers_and_words(tree, tmp_path, monkeypatch):
+def test_the_figure_is_written_with_its_numbers_and_words(tree, tmp_path, monkeypatch, capsys):
     given = ["--out", str(tmp_path), "--view", VIEW.model_dump_json(), "--manifests", *map(str, tree[0])]
     monkeypatch.setattr(sys, "argv", [figure_sweeps.NAME, *given])
     figure_sweeps.main()
@@ -135,6 +135,8 @@ def test_the_figure_is_written_with_its_numbers_and_words(tree, tmp_path, monkey
     best = table[(table["name"] == "sft_learning_rate_5e-05") & (table["target"] == "ash")].iloc[0]
     assert f"learning rate, ash, SFT on original CoT: {best['mean']:.1f} % at 5e-5" in words["alt"]
     assert "At zero mapper RL steps" in words["caption"]
+    printed = next(line for line in capsys.readouterr().out.splitlines() if "| 5e-5 " in line and "| SFT " in line)
+    assert f"| {best['mean']:.1f} [" in printed and printed.startswith("| learning rate ")
 
 
 def test_the_best_value_is_that_of_the_highest_validation_accuracy(chosen, validation):
@@ -200,7 +202,7 @@ def test_other_questions_than_validation_are_refused(answers, validation):
         learning_rates.validated(validation, view())
 
 
-def test_the_command_writes_choice_and_comparison(tree, tmp_path, monkeypatch):
+def test_the_command_writes_choice_and_comparison(tree, tmp_path, monkeypatch, capsys):
     given = ["--out", str(tmp_path), "--view", VIEW.model_dump_json(), "--manifests", *map(str, tree[0])]
     monkeypatch.setattr(sys, "argv", [learning_rates.NAME, *given, "--validation", *map(str, tree[1])])
     learning_rates.main()
@@ -216,3 +218,5 @@ def test_the_command_writes_choice_and_comparison(tree, tmp_path, monkeypatch):
     (line,) = [line for line in text.split("## Target birch")[0].splitlines() if line.startswith("| dart - sft |")]
     assert len(cells) == 2 and all(cell in line for cell in cells)
     assert pd.read_csv(tmp_path / "learning_rates.csv")["best"].sum() == 6
+    [printed] = [row for row in capsys.readouterr().out.splitlines() if "| ash " in row and "| dart - sft " in row]
+    assert all(cell in printed for cell in cells)
