@@ -98,9 +98,12 @@ def costs_by_arm(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def render(found: pd.DataFrame, view: View) -> str:
-    """Return the table as Markdown, by target and group; arms that were not run at the end."""
+    """Return accuracies by target and group and costs by target as Markdown; arms that were not run at the end.
+
+    The costs of swept arms are in the CSV alone.
+    """
     names = [*scopes(view), *(f"minus_{one}" for one in REFERENCES)]
-    header = ["Arm", "seeds", *(name.replace("_", " ") for name in names), *HEADER]
+    header = ["Arm", "seeds", *(name.replace("_", " ") for name in names)]
     parts = [f"# All arms ({view.scale})\n", table1.note(view) + "\n", LEGEND + " " + costs.RULE + "\n"]
     for target in view.targets:
         parts.append(f"## Target {target}\n")
@@ -108,6 +111,8 @@ def render(found: pd.DataFrame, view: View) -> str:
         for kind in GROUPS:
             lines = [_line(row, names, view) for row in mine[mine["group"] == kind].to_dict("records")]
             parts += [f"### {kind.capitalize()}\n", files.markdown(header, lines)] if lines else []
+        lines = [_spent(row, view) for row in mine[mine["group"] != "sweeps"].to_dict("records")]
+        parts += ["### Costs\n", files.markdown(["Arm", *HEADER], lines)]
     parts.append(_not_run(found, view))
     return "\n".join(parts)
 
@@ -117,9 +122,13 @@ def _line(row: dict, names: Sequence[str], view: View) -> list[str]:
     for name in names:
         values = pd.Series([row[f"{name}{end}"] for end in VALUES], index=table1.VALUES)
         cells.append(table1.interval(values, "+" if name.startswith("minus_") else "") if values.notna().all() else "")
+    return [view.titles[row["arm"]], str(row["seeds"]), *cells]
+
+
+def _spent(row: dict, view: View) -> list[str]:
     tokens = [files.count(row[name]) for name in ("tokens_generated", "tokens_scored", "tokens_trained")]
     spent = [files.duration(row["device_seconds"]), *tokens, f"{row['flops']:.1e}", files.count(row[OWN])]
-    return [view.titles[row["arm"]], str(row["seeds"]), *cells, *spent]
+    return [view.titles[row["arm"]], *spent]
 
 
 def _not_run(found: pd.DataFrame, view: View) -> str:

@@ -1,7 +1,7 @@
 """The study on one page: claims, all arms, sweeps, learning rates and fidelity, in one self-contained file.
 
 ``python -m analysis.study_report --out report --tables tables --figures figures`` writes ``study.html`` from the
-Markdown and the figure that the other scripts wrote. Nothing is computed here.
+Markdown and the figures that the other scripts wrote. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from analysis import files
 from dart.errors import UserError
 
 NAME = "study_report"
-SECTIONS = ("claims", "arms", "learning_rates", "fidelity")
-FIGURE = "figure_sweeps"
+TABLES = ("claims", "arms", "learning_rates", "fidelity")
+FIGURES = ("figure_arms", "figure_sweeps")
+ORDER = ("claims", "figure_arms", "arms", "figure_sweeps", "learning_rates", "fidelity")
 
 
-def section(path: Path) -> dict[str, str]:
+def table(path: Path) -> dict[str, str]:
     """Return name, title and body (HTML) of a Markdown page whose first line is its title."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; run `snakemake {path.stem}` first.")
@@ -38,11 +39,11 @@ def section(path: Path) -> dict[str, str]:
 
 
 def figure(path: Path) -> dict[str, Any]:
-    """Return a figure as a data URI with its caption."""
+    """Return name, title, caption, alt and image (PNG in base64) of a figure."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist; run `snakemake sweeps` first.")
+        raise UserError(f"{path} does not exist; run `snakemake {path.stem}` first.")
     words = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return {**words, "image": base64.b64encode(path.read_bytes()).decode()}
+    return {**words, "name": path.stem, "image": base64.b64encode(path.read_bytes()).decode()}
 
 
 def render(tables: Path, figures: Path) -> str:
@@ -51,16 +52,16 @@ def render(tables: Path, figures: Path) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    sections = [section(tables / f"{name}.md") for name in SECTIONS]
-    return environment.get_template("study.html.j2").render(sections=sections, figure=figure(figures / f"{FIGURE}.png"))
+    sections = [figure(figures / f"{name}.png") if name in FIGURES else table(tables / f"{name}.md") for name in ORDER]
+    return environment.get_template("study.html.j2").render(sections=sections)
 
 
 def main() -> None:
     """Read the command line and write the page."""
     parser = argparse.ArgumentParser(prog=f"python -m analysis.{NAME}", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for study.html")
-    parser.add_argument("--tables", type=Path, required=True, help=f"folder with {', '.join(SECTIONS)} as Markdown")
-    parser.add_argument("--figures", type=Path, required=True, help=f"folder with {FIGURE}")
+    parser.add_argument("--tables", type=Path, required=True, help=f"folder with {', '.join(TABLES)} as Markdown")
+    parser.add_argument("--figures", type=Path, required=True, help=f"folder with {', '.join(FIGURES)}")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     partial = arguments.out / "study.html.partial"

@@ -14,6 +14,7 @@ localrules:
     manifest_list,
     compare,
     arms,
+    figure_arms,
     fidelity,
     figure_sweeps,
     learning_rates,
@@ -105,6 +106,30 @@ rule arms:
         view=lambda wildcards: STUDY,
     shell:
         "start {log} analysis.arms --out $(dirname {output.csv}) --view {params.view:q}" " --manifests @{input.listed}"
+
+
+# The same as a figure.
+rule figure_arms:
+    input:
+        script="analysis/figure_arms.py",
+        table=rules.arms.output.csv,
+    output:
+        png=f"{ROOT}/figures/figure_arms.png",
+        pdf=f"{ROOT}/figures/figure_arms.pdf",
+        csv=f"{ROOT}/figures/figure_arms.csv",
+        caption=f"{ROOT}/figures/figure_arms.json",
+    log:
+        f"{ROOT}/logs/figure_arms.log",
+    conda:
+        "../envs/flow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        view=lambda wildcards: STUDY,
+    shell:
+        "start {log} analysis.figure_arms --out $(dirname {output.png}) --view {params.view:q} --table {input.table}"
 
 
 # What the rewrites keep, delete and add, with and without the penalty.
@@ -225,7 +250,7 @@ rule study_report:
             rules.learning_rates.output.markdown,
             rules.fidelity.output.markdown,
         ],
-        figure=rules.figure_sweeps.output.png,
+        figures=[rules.figure_arms.output.png, rules.figure_sweeps.output.png],
     output:
         html=f"{ROOT}/report/study.html",
     log:
@@ -238,6 +263,6 @@ rule study_report:
         runtime=20,
     params:
         tables=lambda wildcards, input: Path(input.tables[0]).parent,
-        figures=lambda wildcards, input: Path(input.figure).parent,
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
     shell:
         "start {log} analysis.study_report --out $(dirname {output.html}) --tables {params.tables} --figures {params.figures}"

@@ -15,7 +15,7 @@ from analysis.study import SweepView, read_runs, samples
 from dart.errors import UserError
 from tests import analysis_fixture
 from tests.analysis_fixture import SWEPT, sweep_view, view
-from tests.test_figures import boxes
+from tests.test_figures import boxes, legible
 
 VIEW = sweep_view()
 
@@ -96,16 +96,7 @@ def test_points_without_a_common_seed_are_refused(answers):
 
 def test_the_figure_is_legible_and_marks_the_configuration(points, answers):
     figure = figure_sweeps.draw(points, figure_sweeps.untrained(answers, VIEW), VIEW)
-    found = boxes(figure)
-    width, height = figure.get_size_inches() * figure.dpi
-    for text, box in found:
-        assert text.get_fontsize() >= 10, text
-        assert min(box.x0, box.y0) >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, text
-    for i, (one, a) in enumerate(found):
-        for other, b in found[i + 1 :]:
-            across, along = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-            assert across < 1 or along < 0.3 * min(a.height, b.height), (one, other)
-    texts = {text.get_text() for text, _ in found}
+    texts = legible(figure)
     assert {"target ash", "target birch", "learning rate", "Base model", "2e-4", "1500", "0"} <= texts
     rings = [
         line.get_xdata()[0]

@@ -65,7 +65,7 @@ def test_rules_bear_the_names_of_their_modules():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     start = r"\"(?:DART_GPU={resources.gpu} )?start {log} ([\w.]+) "
     called = re.findall(rf"^rule (\w+):(?:(?!^rule ).)*?{start}", rules, re.MULTILINE | re.DOTALL)
-    assert len(called) == 27
+    assert len(called) == 28
     assert all(module in (f"dart.stages.{rule}", f"analysis.{rule}") for rule, module in called)
     stages = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
     assert stages == {rule for rule, module in called if module.startswith("dart.")}
@@ -92,7 +92,8 @@ def test_all_makes_every_arm_and_the_claims(tmp_path, scale, pins):
     done = snakemake(tmp_path, "all", "-n", *(word.format(pins=pins) for word in SCALES[scale]))
     jobs = planned(done.stdout)
     assert done.returncode == 0, done.stdout
-    assert {"pass_rate", "score_data", "select_data", "rework_data", "claims", "fidelity", "study_report"} <= set(jobs)
+    analysed = {"claims", "fidelity", "figure_arms", "study_report"}
+    assert {"pass_rate", "score_data", "select_data", "rework_data", *analysed} <= set(jobs)
     assert jobs["compare"] >= 25
     assert jobs.get("fetch_model", 0) == (5 if scale == "paper" else 0)
     assert jobs.get("train_zoo", 0) == {"paper": 0, "rehearsal": 2}.get(scale, 4)
