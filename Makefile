@@ -38,6 +38,7 @@ lint: .venv
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
 # The environment. On Linux the package index has torch's CUDA build only, with several GB of libraries that it cannot be

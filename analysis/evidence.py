@@ -136,11 +136,11 @@ def gather(claim: Claim, target: str, study: Study) -> Evidence:
     if claim.quantity == "accuracy":
         return _accuracy(claim, target, study, runs)
     if claim.quantity == "cost":
-        values = [[_cost(run, claim, study) for run in runs if run.labels["arm"] == arm] for arm in arms]
-        return _scalar(np.log(values[0]) - np.log(values[1]), study.view, runs, unit=np.exp)
+        values = [np.array([_cost(run, claim, study) for run in runs if run.labels["arm"] == arm]) for arm in arms]
+        return _scalar(np.log(values[0] / values[1]), study.view, runs, unit=np.exp)
     table = study.fidelity[(study.fidelity["target"] == target) & (study.fidelity["measure"] == claim.measure)]
-    found = [table[table["arm"] == arm].set_index("seed")["value"].loc[mine].to_numpy(float) for arm, mine in cells]
-    return _scalar(found[0] if len(found) == 1 else found[0] - found[1], study.view, runs)
+    own = [table[table["arm"] == arm].set_index("seed")["value"].loc[mine].to_numpy(float) for arm, mine in cells]
+    return _scalar(own[0] if len(own) == 1 else own[0] - own[1], study.view, runs)
 
 
 def _seeds(claim: Claim, arm: str, target: str, study: Study) -> list[int]:
@@ -160,7 +160,7 @@ def _evaluated(runs: Iterable[Run], arm: str, target: str, seeds: Sequence[int])
 
 def tasks_of(claim: Claim, view: View) -> tuple[str, ...]:
     """Return the tasks over which a claim on accuracy averages; none where all are of the other kind."""
-    kinds = {
+    kinds: dict[str | None, tuple[str, ...]] = {
         "all": view.tasks,
         "in_domain": tuple(task for task in view.tasks if task in view.in_domain),
         "out_of_domain": tuple(task for task in view.tasks if task not in view.in_domain),

@@ -6,8 +6,11 @@ runs of the swept arms, of the arms themselves, of ``base`` and of ``best_of_n``
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,7 +22,13 @@ from dart.errors import UserError
 NAME = "figure_sweeps"
 BASE = "base"
 TICKS = 0.13  # ticks lie at least so far apart, as a share of the axis
-RING = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgecolor": style.INK, "linestyle": "none"}
+RING: Any = {
+    "marker": "o",
+    "markersize": 13,
+    "markerfacecolor": "none",
+    "markeredgecolor": style.INK,
+    "linestyle": "none",
+}
 
 
 def points(answers: pd.DataFrame, view: View) -> pd.DataFrame:
@@ -69,7 +78,7 @@ def draw(table: pd.DataFrame, levels: dict[str, statistics.Interval], view: View
     return figure
 
 
-def _legend(ax: Axes) -> list[tuple[Line2D, str]]:
+def _legend(ax: Axes) -> list[tuple[Artist, str]]:
     return list(zip(*ax.get_legend_handles_labels(), strict=True))
 
 

@@ -97,7 +97,7 @@ def _interaction(rows_SQ: NDArray[np.float64]) -> float:
     return float((rest**2).sum()) / ((rows_SQ.shape[0] - 1) * (rows_SQ.shape[1] - 1))
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
+def over_seeds(values: Sequence[float] | NDArray[np.float64]) -> Estimate:
     """Estimate the mean of one value a seed; at least two, for instance differences of log costs."""
     if len(values) < 2:
         raise ValueError("one seed says nothing of the spread between seeds")

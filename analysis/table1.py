@@ -38,9 +38,12 @@ def differences(answers: pd.DataFrame, view: View) -> pd.DataFrame:
     rows = []
     for target in view.targets:
         for arm, reference in view.comparisons:
-            pairs = [paired(answers, arm, reference, target, tasks) for tasks in (view.tasks, view.further)]
+            grid, further = (
+                statistics.difference(*paired(answers, arm, reference, target, tasks))
+                for tasks in (view.tasks, view.further)
+            )
             labels = {"target": target, "arm": arm, "reference": reference}
-            rows += [{**labels, **row} for row in _rows(*(statistics.difference(*pair) for pair in pairs), view)]
+            rows += [{**labels, **row} for row in _rows(grid, further, view)]
     columns = ["target", "arm", "reference", "task", *VALUES, "seeds", "questions"]
     table = pd.DataFrame(rows, columns=columns)
     verdicts = [statistics.Interval(*row).verdict for row in table[list(VALUES)].itertuples(index=False)]

@@ -120,6 +120,6 @@ def specs(size: Size, repetitions: int) -> tuple[TrainMapperSpec, TrainSftSpec]:
     sft |= {"save_steps": 10_000, "learning_rate": 1e-6, "loss": "nll"}
     prompts = base.prompts.model_dump()
     return (
-        TrainMapperSpec(prompts=prompts, mapper=mapper),
-        TrainSftSpec(prompts=prompts, sft=sft, file="demonstrations.jsonl"),
+        TrainMapperSpec.model_validate({"prompts": prompts, "mapper": mapper}),
+        TrainSftSpec.model_validate({"prompts": prompts, "sft": sft, "file": "demonstrations.jsonl"}),
     )

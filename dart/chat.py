@@ -80,7 +80,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, prompt: bool
         raise UserError(
             f"The tokenizer of {tokenizer.name_or_path} has no chat template; use a chat model's tokenizer."
         )
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, enable_thinking=False)
+    return str(text)
 
 
 def _check_prefix(tokenizer: PreTrainedTokenizerBase, prompt: str, whole: str) -> None:

@@ -22,7 +22,7 @@ from dart.parsing import Knobs, parse
 
 DEVICES = Path(__file__).parents[1] / "configs" / "devices.yaml"
 Kind = Literal["generate", "score", "train"]
-FLOPS_PER_TOKEN: Mapping[str, float] = {"generate": 2.0, "score": 2.0, "train": 6.0}  # x parameters, as the ledger
+FLOPS_PER_TOKEN: Mapping[Kind, float] = {"generate": 2.0, "score": 2.0, "train": 6.0}  # x parameters, as the ledger
 PASSES = {"generate": 1, "score": 1, "train": 3}  # a backward pass starts about twice the forward pass's kernels
 
 # Bytes a parameter in training: float32 weights, gradients and the two moments of Adam.
@@ -203,7 +203,7 @@ def basis(load: Load, on: Device) -> dict[str, float]:
 
     Sampling is bound by arithmetic, or by reading weights and cache at every step, whichever takes longer at the peak.
     """
-    parts = {"layers": 0.0, **dict.fromkeys(FLOPS_PER_TOKEN, 0.0)}
+    parts: dict[str, float] = dict.fromkeys(("layers", *FLOPS_PER_TOKEN), 0.0)
     for work in load.work:
         parts["layers"] += PASSES[work.kind] * work.passes * work.size.layers
         at_peak = work.padded_flops / (on.peak_tflops * 1e12)

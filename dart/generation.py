@@ -108,7 +108,7 @@ def _batch(
     padding = [width - len(prompt) for prompt in prompts]
     ids_BT = torch.tensor([[config.pad_token_id] * pad + list(p) for p, pad in zip(prompts, padding, strict=True)])
     mask_BT = torch.tensor([[0] * pad + [1] * len(p) for p, pad in zip(prompts, padding, strict=True)])
-    out_BT = model.generate(
+    out_BT = model.generate(  # type: ignore[operator]
         input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), generation_config=config
     )
     rows = [_until_end(row, config.eos_token_id) for row in out_BT[:, width:].tolist()]

@@ -23,7 +23,7 @@ class Knobs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[Any, Any], overlay: Mapping[Any, Any]) -> dict[str, Any]:
     """Return ``base`` updated by ``overlay``; nested mappings are merged, anything else is replaced."""
     merged = dict(base)
     for key, value in overlay.items():

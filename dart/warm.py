@@ -224,7 +224,7 @@ class Server:
                     if request is not None:
                         return request
                 else:
-                    self._kill_child_of(source)
+                    self._kill_child_of(source)  # type: ignore[arg-type]  # a client's socket
             self._reap()
 
     def _retire(self) -> bool:
@@ -252,6 +252,7 @@ class Server:
             self._leave(client, server)
             return request
         else:
+            assert request is not None  # nothing is forked without one
             for stream in request.streams:
                 os.close(stream)
             self.clients[pid] = client
@@ -349,7 +350,7 @@ def become(request: Request) -> int:
     os.umask(request.umask)
     os.environ.clear()
     os.environ.update(request.env)
-    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
+    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # type: ignore[union-attr]
     for name in [name for name in sys.modules if name == "dart" or name.startswith("dart.")]:
         del sys.modules[name]
     sys.path[0] = request.cwd
@@ -373,7 +374,7 @@ def run_module(argv: list[str]) -> int:
 
 def leave(status: int) -> NoReturn:
     """Leave as the interpreter would, but for taking the preloaded modules apart, which costs most of a second."""
-    threading._shutdown()  # waits for threads, those of executors included
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, those of executors included
     atexit._run_exitfuncs()
     gc.collect()  # closes files in cycles
     for stream in (sys.stdout, sys.stderr):

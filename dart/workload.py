@@ -7,8 +7,7 @@ trained on (and the prompts' first pass is not counted).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from dart.cost_model import Load, Size, Work
 from dart.expected import Expected
@@ -173,7 +172,12 @@ def _evaluate(run: Run, expected: Expected) -> Load:
     return Load(tuple(work), (size,), texts=texts, rows=models, packed_tokens=packed)
 
 
-def _records(run: Run, expected: Expected) -> dict[str, float]:
+class _Records(TypedDict):
+    records: float
+    record_tokens: float
+
+
+def _records(run: Run, expected: Expected) -> _Records:
     """Demonstrations that the run writes, as fields of :class:`Load`."""
     count, tokens = expected.demonstrations(run.folder)
     return {"records": count, "record_tokens": count * (expected.tokens("question") + tokens)}
@@ -207,7 +211,7 @@ def _supervised(size: Size, texts: float, mean: float, batch: int, parts: int) -
 
 def _reinforced(
     size: Size, grpo: dict[str, Any], prompt: float, completion: float, expected: Expected
-) -> Sequence[Work]:
+) -> tuple[Work, Work]:
     """Sampling and training of all steps (``dart.training.grpo``); a step's completions are sampled in one batch."""
     steps, rows = grpo["steps"], grpo["prompts_per_step"] * grpo["completions_per_prompt"]
     longest = _longest(completion, grpo["sampling"]["max_new_tokens"], expected)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from dart.config import Architecture
 
 
-def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
     """Return an untrained float32 model whose special tokens are the tokenizer's; the same seed gives the same weights.
 
     The global random state is left as it was.

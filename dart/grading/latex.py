@@ -35,6 +35,7 @@ def _until_stuck(pairs: Sequence[tuple[str, str]], seconds: float) -> list[bool]
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child,
         selectors.DefaultSelector() as selector,
     ):
+        assert child.stdin is not None and child.stdout is not None  # both are pipes
         selector.register(child.stdout, selectors.EVENT_READ)
         try:
             if not selector.select(START_SECONDS) or child.stdout.readline() != b"ready\n":

@@ -63,11 +63,13 @@ def seccomp_filter(files: bool) -> bytes:
     column, audit = ARCHITECTURES[platform.machine()]
     code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, audit), (RETURN, 0, 0, REFUSED), (LOAD, 0, 0, 0)]
     for numbers in CALLS.values():
-        if numbers[column] is not None:
-            code += [(EQUAL, 0, 1, numbers[column]), (RETURN, 0, 0, ALLOWED)]
+        number = numbers[column]
+        if number is not None:
+            code += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOWED)]
     for numbers, argument in OPENING.values() if files else ():
-        if numbers[column] is not None:
-            code += [(EQUAL, 0, 4, numbers[column]), (LOAD, 0, 0, 16 + 8 * argument), (ANY_BIT, 0, 1, WRITING)]
+        number = numbers[column]
+        if number is not None:
+            code += [(EQUAL, 0, 4, number), (LOAD, 0, 0, 16 + 8 * argument), (ANY_BIT, 0, 1, WRITING)]
             code += [(RETURN, 0, 0, REFUSED), (RETURN, 0, 0, ALLOWED)]
     code.append((RETURN, 0, 0, REFUSED))
     return b"".join(struct.pack("HBBI", *one) for one in code)

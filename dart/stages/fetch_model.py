@@ -80,11 +80,11 @@ def find(where: Pinned) -> tuple[Path, str]:
         return folder, str(folder)
     hub.refuse_unpinned(where)
     try:
-        folder = snapshot_download(where.repo, revision=where.revision, allow_patterns=FILES)
+        cached = snapshot_download(where.repo, revision=where.revision, allow_patterns=FILES)
     except hub.ERRORS as error:
         instead = f"set {MODEL_FOLDER} to a folder with {name}"
         raise UserError(hub.sentence(error, where, instead)) from None
-    return Path(folder), f"hub {where.repo} at {where.revision}"
+    return Path(cached), f"hub {where.repo} at {where.revision}"
 
 
 def check_space(needed: int, folder: Path) -> None:
@@ -116,7 +116,7 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, spec: FetchModelSpec) 
 
 def check_agreement(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, repo: str) -> None:
     """Refuse a tokenizer that is not the model's, or whose chat format cannot be trained on (``dart.chat``)."""
-    rows = model.get_input_embeddings().num_embeddings
+    rows = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
     if max(tokenizer.get_vocab().values()) >= rows:
         raise UserError(f"{repo}: its tokenizer has ids beyond the model's {rows} embeddings; fetch both anew.")
     ends = model.config.eos_token_id

@@ -58,6 +58,7 @@ def world_files(spec: MakeDataSpec) -> dict[str, list[Record]]:
     from dart.world.styles import render
 
     data = spec.data
+    assert data.train_size is not None  # dart.checks refuses a world without it
     train = list(_unique(IN_DOMAIN, "train", data.train_size, random.Random(f"{data.seed} train")))
     files = {
         f"native_{model}.jsonl": [p.record(f"train-{i:05d}", render(p, style)) for i, p in enumerate(train)]

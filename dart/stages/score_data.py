@@ -49,14 +49,15 @@ def run(spec: ScoreDataSpec, inputs: dict[str, Path], context: Context) -> dict[
     with engines.start(spec.engine, inputs["model"] / "model", tokenizer, length, spec.scoring_batch) as engine:
         scores = engine.score(prompts, completions)
         context.count(engine.parameters, scored=sum(map(len, texts)))
+    rows = [logps_T.tolist() for logps_T in scores]
     columns = {
         "id": [record.id for record in records],
         "tokens": [len(logps_T) for logps_T in scores],
         "mean_logprob": [logps_T.mean().item() for logps_T in scores],
-        "logps": [logps_T.tolist() for logps_T in scores],
+        "logps": rows,
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), context.out / "scores.parquet")
-    return {"demonstrations": len(records), "mean_logprob": fmean(logp for row in columns["logps"] for logp in row)}
+    return {"demonstrations": len(records), "mean_logprob": fmean(logp for row in rows for logp in row)}
 
 
 def check_vocabulary(scorer: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
@@ -18,6 +18,7 @@ from dart.errors import UserError
 from dart.stage import Context
 from dart.training.checkpoints import check_processes, checkpoint_step, latest_checkpoint
 
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
 SCHEDULES = {
     "constant": "constant_with_warmup",
     "linear": "linear",
@@ -91,7 +92,7 @@ def rows_per_device(context: Context, rows: int, what: str, accumulation: int) -
     return part
 
 
-def one_device(arguments: TrainingArguments) -> TrainingArguments:
+def one_device(arguments: Arguments) -> Arguments:
     """Keep a process to one GPU.
 
     A single process that sees several would spread every batch over them (``DataParallel``) and take as many times the
@@ -115,7 +116,7 @@ class QuietTrainer:
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Wait for the other processes' random states: the trainer's state, written next, says that all is there."""
-        super()._save_rng_state(output_dir)
+        super()._save_rng_state(output_dir)  # type: ignore[misc]  # the Trainer's
         self.accelerator.wait_for_everyone()
 
 

@@ -54,7 +54,7 @@ class MetricsCallback(TrainerCallback):
         self.last: dict[str, float] = {}
         self.alarmed: set[str] = set()
 
-    def on_log(
+    def on_log(  # type: ignore[override]  # the trainer passes logs by name
         self, args: Any, state: TrainerState, control: TrainerControl, logs: Mapping[str, float], **kwargs: Any
     ) -> None:
         if "loss" not in logs:  # the trainer's summary at the end

@@ -58,7 +58,7 @@ class ExportCallback(TrainerCallback):
         self.steps = steps
         self.tokenizer = tokenizer
 
-    def on_step_end(
+    def on_step_end(  # type: ignore[override]  # the trainer passes the model by name
         self, args: Any, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs: Any
     ) -> None:
         if state.global_step in self.steps:

@@ -163,7 +163,7 @@ def reinforce(
         trainer = QuietGRPOTrainer(
             model=policy,
             processing_class=tokenizer,
-            reward_funcs=reward,
+            reward_funcs=reward,  # type: ignore[arg-type]
             args=arguments,
             train_dataset=Dataset.from_dict({"prompt": [prompts[index] for index in order], "record": order}),
             callbacks=[NoFinalCheckpoint(), export, metrics],

@@ -26,7 +26,7 @@ def load_model(path: Path) -> PreTrainedModel:
     """
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds no model (config.json is missing); run the stage that makes it first.")
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device()).eval()
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device()).eval()  # type: ignore[arg-type]
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

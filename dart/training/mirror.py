@@ -29,7 +29,7 @@ def wandb_run(context: Context, config: Mapping[str, Any]) -> Iterator[wandb.Run
         name=name,
         group=context.name,
         dir=os.environ.get("WANDB_DIR", str(context.out)),
-        mode=os.environ.get("WANDB_MODE", "offline") if context.is_main else "disabled",
+        mode=os.environ.get("WANDB_MODE", "offline") if context.is_main else "disabled",  # type: ignore[arg-type]
         config={"labels": context.labels, **config},
         settings=wandb.Settings(
             silent=True,

@@ -75,7 +75,7 @@ class PearCollator(DataCollatorForLanguageModeling):
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
         rows = [torch.tensor(example[BEHAVIOUR], dtype=torch.float32) for example in examples]
-        batch[BEHAVIOUR] = pad(rows, padding_value=0.0, padding_side="right")
+        batch[BEHAVIOUR] = pad(rows, padding_value=0, padding_side="right")
         return batch
 
 

@@ -125,6 +125,7 @@ def fine_tune(
             callbacks=[NoFinalCheckpoint(), export, metrics],
         )
         if isinstance(trainer, PearTrainer):
+            assert settings.pear is not None
             trainer.pear, trainer.extra = settings.pear, metrics.extra
         trainer.context, trainer.parameters = context, parameters(model)
         train(trainer, context)
@@ -155,7 +156,7 @@ def _arguments(examples: int, settings: Settings, context: Context) -> SFTConfig
 
 def _dataset(rows: Sequence[Example], pad_id: int) -> Dataset:
     """Return the trainer's columns; an empty example, which only fills up a batch, becomes one untrained token."""
-    columns = {
+    columns: dict[str, list[Any]] = {
         "input_ids": [row.prompt + row.completion or [pad_id] for row in rows],
         "labels": [[IGNORED] * len(row.prompt) + row.completion or [IGNORED] for row in rows],
     }
