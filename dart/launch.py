@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dart import warm
+from dart import warm_server
 from dart.errors import UserError
 
 USER_ERROR = 2  # a stage's exit status for a sentence that the user is meant to read
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"{given.module.rpartition('.')[2]}: {error}", file=sys.stderr)
         return USER_ERROR
-    return warm.run_module(command) if given.count == 1 else launch(given.count, command)
+    return warm_server.run_module(command) if given.count == 1 else launch(given.count, command)
 
 
 def check_gpus(count: int, module: str) -> None:
@@ -110,8 +110,8 @@ def run_rank(launcher: int, command: list[str]) -> NoReturn:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != launcher:
-            sys.exit(warm.LOST)
-    warm.leave(warm.run_module(command))
+            sys.exit(warm_server.LOST)
+    warm_server.leave(warm_server.run_module(command))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_a_module_sees_what_it_would_see_on_its_own(place):
     seen, where = done.stdout.splitlines()
     given = ["show", "--config", '{"a": 1}']
     assert seen == f"{given} {place[0]} green typed __main__"
-    assert where == "True ['-m', 'dart.warm', '--serve']", "the module did not run in a forked child"
+    assert where == "True ['-m', 'dart.warm_server', '--serve']", "the module did not run in a forked child"
 
 
 def test_exit_statuses(place):
@@ -190,7 +190,7 @@ def test_a_killed_server_takes_its_children_along_and_is_replaced(place):
 
 def test_an_idle_server_leaves(tmp_path):
     path = tmp_path / "s"
-    code = "import sys, dart.warm as w, pathlib; w.PRELOAD = (); w.IDLE_SECONDS = 0.1; "
+    code = "import sys, dart.warm_server as w, pathlib; w.PRELOAD = (); w.IDLE_SECONDS = 0.1; "
     code += "sys.exit(w.serve(int(sys.argv[1]), pathlib.Path(sys.argv[2])))"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
