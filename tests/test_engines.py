@@ -25,7 +25,7 @@ from dart.parsing import parse
 from dart.runs import table
 from dart.stage import run_stage
 from dart.stages import pass_rate, train_mapper
-from dart.training import grpo
+from dart.training import grpo_arguments
 from dart.training.loading import load_model, load_tokenizer, parameters
 
 FILES = ["configs/base.yaml", "configs/arms.yaml", "configs/nano.yaml"]
@@ -128,7 +128,7 @@ def test_a_share_of_memory_that_is_none_is_refused(monkeypatch, share):
 def test_rl_with_vllm_needs_a_gpu(monkeypatch):
     monkeypatch.setattr(engines, "check_installed", lambda name: None)
     with pytest.raises(UserError, match=r"engines\.rl is vllm, which samples rollouts on a GPU only"):
-        grpo.rollout_arguments("vllm", 100)
+        grpo_arguments.rollout_arguments("vllm", 100)
 
 
 def test_trl_is_told_to_sample_with_vllm_beside_the_training(tmp_path, tiny_model_dir, monkeypatch):
@@ -138,12 +138,13 @@ def test_trl_is_told_to_sample_with_vllm_beside_the_training(tmp_path, tiny_mode
     knobs, context = Grpo(**grpo_knobs()), new_context(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(torch.cuda, "is_available", lambda: True)
-        rollouts = grpo.rollout_arguments("vllm", 77)
-    config = grpo._arguments(knobs, 1, context, rollouts)  # validated by TRL
+        rollouts = grpo_arguments.rollout_arguments("vllm", 77)
+    config = grpo_arguments.training_arguments(knobs, 1, context, rollouts)  # validated by TRL
     assert config.use_vllm and config.vllm_mode == "colocate" and config.vllm_tensor_parallel_size == 1
     assert config.vllm_importance_sampling_correction and config.vllm_importance_sampling_mode == "token_truncate"
     assert (config.vllm_importance_sampling_clip_min, config.vllm_importance_sampling_clip_max) == (None, 3.0)
     assert (config.vllm_max_model_length, config.vllm_gpu_memory_utilization) == (77, 0.4)
     assert config.generation_kwargs is None  # a seed in there would make all completions of a prompt equal
-    assert not grpo._arguments(knobs, 1, context, grpo.rollout_arguments("transformers", 77)).use_vllm
+    usual = grpo_arguments.rollout_arguments("transformers", 77)
+    assert not grpo_arguments.training_arguments(knobs, 1, context, usual).use_vllm
     assert load_model(tiny_model_dir).name_or_path == str(tiny_model_dir)  # where TRL's engine loads from

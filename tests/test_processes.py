@@ -43,7 +43,7 @@ from dart.stage import Context
 from dart.training import guards
 from dart.training.arguments import one_device, rows_per_device
 from dart.training.checkpoints import check_processes, latest_checkpoint
-from dart.training.grpo import _check_shares
+from dart.training.grpo_arguments import check_shares
 from dart.training.loading import load_tokenizer
 from dart.training.supervised import Example, Settings, laid_out
 from tests import two_processes
@@ -249,10 +249,10 @@ def test_numbers_that_do_not_divide_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"gradient_accumulation 2 x 3 processes \(the rule's gpu\) do not divide"):
         rows_per_device(context(tmp_path, 3), 64, "batch_size 64", 2)
     with pytest.raises(UserError, match="cannot share prompts_per_step 2 in whole groups"):
-        _check_shares(Grpo(**grpo_knobs()), context(tmp_path, 4))
+        check_shares(Grpo(**grpo_knobs()), context(tmp_path, 4))
     with pytest.raises(UserError, match="loss_type bnpo averages over each process's own tokens"):
-        _check_shares(Grpo(**grpo_knobs(loss_type="bnpo")), context(tmp_path, 2))
-    _check_shares(Grpo(**grpo_knobs(loss_type="bnpo")), context(tmp_path, 1))
+        check_shares(Grpo(**grpo_knobs(loss_type="bnpo")), context(tmp_path, 2))
+    check_shares(Grpo(**grpo_knobs(loss_type="bnpo")), context(tmp_path, 1))
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_refused(tmp_path):
