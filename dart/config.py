@@ -135,7 +135,7 @@ class Penalties(Knobs):
 
 
 class Reward(Knobs):
-    """``r = gate * align - sum_k weight_k * cheat_k`` and its variants (design of the harness, section 2)."""
+    """``r = gate * align - sum_k weight_k * cheat_k`` and its variants (docs/method.md)."""
 
     align: Literal["mean_prob", "mean_logprob", "gain_over_original"]
     normalise: Literal["none", "group", "batch_minmax"]

@@ -1,7 +1,6 @@
 """Rows that travel between stages: questions, demonstrations and graded completions, as JSON lines.
 
 A *record* is a question with its gold answer (or tests); a *demonstration* is a record with a chain of thought.
-Source: design of the harness, section 1 (words).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The cheat detectors: each says, from 0 to 1, whether a rewrite wins by other means than reasoning.
 
 All but ``length`` are binary. Thresholds come from ``config.Thresholds``; lengths named ``_ngram`` and
-``reasoning_tokens`` count *words*: a number, a run of letters or a sign. Source: design of the harness, section 2.
+``reasoning_tokens`` count *words*: a number, a run of letters or a sign. Why each: docs/method.md.
 
 False alarms, measured with the thresholds of ``configs/base.yaml`` on the 7,473 human rationales of GSM8K train, each
 taken as its own rewrite: ``false_equation`` 42 (0.56 %, about half of them slips of the human writers),

@@ -8,7 +8,7 @@ behaviour policy that wrote the data, a completion of T tokens is weighted by
 - ``block``: the same for blocks of B tokens, all tokens of a block sharing the weight of its last one,
 
 and the loss is ``sum of stopgrad(clip(G_t)) nll_t``, over the number of tokens of the whole batch. Read in two
-independent sources (``methods.md`` of the harness); how the weights are normalised is not stated.
+independent sources (docs/method.md); how the weights are normalised is not stated.
 """
 
 from __future__ import annotations
