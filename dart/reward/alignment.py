@@ -1,8 +1,8 @@
 """Agreement of a text with the target: how likely the frozen target finds it as its own answer to the question.
 
 The target sees the *student's* prompt only (the question), never the original CoT: a rewrite must be likely for someone
-who solves the problem. The paper's own formula is not public (docs/method.md); mean probability with batch min-max is TAMTRL's (2603.21663), mean
-log-probability GRAPE's (2502.04194).
+who solves the problem. The paper's own formula is not public (docs/method.md); mean probability with batch min-max is
+TAMTRL's (2603.21663), mean log-probability GRAPE's (2502.04194).
 """
 
 from __future__ import annotations
