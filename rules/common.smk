@@ -141,6 +141,10 @@ def begin():
     cluster = workflow.non_local_exec
     if cluster:
         logging.getLogger("snakemake.logging").addHandler(Losses())
+    # Snakemake 9.27 looks for jobs to start a second after each look, and after each job: looks multiply with the jobs
+    # that have ended, and took a fifth of a core in `all` of nano. It does so to hold a rate of starts, which we need
+    # not: `cores` and `jobs` say how many run at once.
+    workflow.scheduler.job_rate_limiter = None
     overhead.record_start(Path(ROOT), None if cluster else workflow.cores)
     FAILED.unlink(missing_ok=True)
 
