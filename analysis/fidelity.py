@@ -151,7 +151,7 @@ def summary(values: pd.DataFrame, found: Sequence[Served], view: View) -> str:
     lines = []
     for (target, arm), rows in values.groupby(["target", "arm"], sort=False):
         if own[arm] == arm:
-            lines.append([target, view.titles[arm], *[cell(rows, name) for name in ASKED_FIRST]])
+            lines.append([target, arm, *[cell(rows, name) for name in ASKED_FIRST]])
     lines.sort(key=lambda line: view.targets.index(line[0]))
     return files.terminal(["target", "arm", *map(_spoken, ASKED_FIRST)], lines)
 

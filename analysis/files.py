@@ -70,10 +70,10 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def terminal(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns stand one below the other, for the terminal."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return markdown(padded[0], padded[1:])
+    return "\n".join("| " + " | ".join(row) + " |" for row in padded) + "\n"
 
 
 def write_caption(out: Path, name: str, title: str, caption: str, alt: str) -> None:
