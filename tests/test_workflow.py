@@ -8,21 +8,18 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from dart import pin
-
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SMOKE = ["--configfile", "configs/nano.yaml", "configs/smoke.yaml"]
 REHEARSAL = ["--configfile", "configs/rehearsal.yaml"]
 PAPER = ["--configfile", "configs/paper.yaml"]
-SCALES = {"nano": [], "smoke": SMOKE, "rehearsal": [*REHEARSAL, "{pins}"], "paper": [*PAPER, "{pins}"]}
+SCALES = {"nano": [], "smoke": SMOKE, "rehearsal": REHEARSAL, "paper": PAPER}
 
 
 def snakemake(results: Path, *arguments: str, config: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess:
@@ -32,20 +29,6 @@ def snakemake(results: Path, *arguments: str, config: Sequence[str] = (), **env:
     merged.pop("WANDB_MODE", None)  # as a user has it
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.run(command, cwd=ROOT, env=merged, timeout=600, **pipe)
-
-
-@pytest.fixture(scope="session")
-def pins(tmp_path_factory):
-    """An overlay that pins what configs/paper.yaml leaves open, at revisions that do not exist."""
-    overlay = {}
-    for place in pin.places((ROOT / "configs/paper.yaml").read_text()):
-        node = overlay
-        for name in place.key.split("."):
-            node = node.setdefault(name, {})
-        node["revision"] = place.where.revision or "a" * 40
-    path = tmp_path_factory.mktemp("pins") / "pins.yaml"
-    path.write_text(json.dumps(overlay))
-    return str(path)
 
 
 def planned(output: str) -> dict[str, int]:
@@ -79,8 +62,8 @@ def test_rules_bear_the_names_of_their_modules():
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_dry_run_of_every_configuration(tmp_path, scale, pins):
-    done = snakemake(tmp_path, "-n", *(word.format(pins=pins) for word in SCALES[scale]))
+def test_dry_run_of_every_configuration(tmp_path, scale):
+    done = snakemake(tmp_path, "-n", *SCALES[scale])
     jobs = planned(done.stdout)
     assert done.returncode == 0, done.stdout
     assert {"make_data", "train_mapper", "train_sft", "train_rl", "evaluate", "report"} <= set(jobs)
@@ -95,8 +78,8 @@ def test_rules_that_train_start_a_process_on_every_gpu(tmp_path):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_all_makes_every_arm_and_the_claims(tmp_path, scale, pins):
-    done = snakemake(tmp_path, "all", "-n", *(word.format(pins=pins) for word in SCALES[scale]))
+def test_all_makes_every_arm_and_the_claims(tmp_path, scale):
+    done = snakemake(tmp_path, "all", "-n", *SCALES[scale])
     jobs = planned(done.stdout)
     assert done.returncode == 0, done.stdout
     analysed = {"claims", "fidelity", "figure_arms", "study_report"}
@@ -188,11 +171,11 @@ BAD = {
         "data.train.gsm8k.revision = 'main' is not allowed: a revision is pinned by the 40 hex digits",
     ),
     "open revision": (
-        ["-n", *REHEARSAL, "{pins}", "--config", "data={train: {math: {revision: ''}}}"],
+        ["-n", *REHEARSAL, "--config", "data={train: {math: {revision: ''}}}"],
         f"data.train.math (DigitalLearningGmbH/MATH-lighteval) has no pinned revision; {UNPINNED}",
     ),
     "open revisions": (
-        [*PAPER, "{pins}", "--config", "data={train: {mbpp: {revision: ''}}}", "models={qwen3_0_6b: {revision: ''}}"],
+        [*PAPER, "--config", "data={train: {mbpp: {revision: ''}}}", "models={qwen3_0_6b: {revision: ''}}"],
         "data.train.mbpp (google-research-datasets/mbpp) has no pinned revision and 1 more has none either; "
         f"{UNPINNED}, or DART_DATA and DART_MODELS name folders with local copies.",
     ),
@@ -204,14 +187,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case, pins):
+def test_bad_input_gets_one_sentence_before_any_compute(tmp_path, case):
     words, sentence = BAD[case]
-    words = [word.replace("{root}", str(tmp_path)).replace("{pins}", pins) for word in words]
+    words = [word.replace("{root}", str(tmp_path)) for word in words]
     split = words.index("--config") if "--config" in words else len(words)
-    started = time.monotonic()
     done = snakemake(tmp_path, *words[:split], config=words[split + 1 :])
     assert done.returncode != 0 and sentence in done.stdout, done.stdout
-    assert "Traceback" not in done.stdout and time.monotonic() - started < 30
+    assert "Traceback" not in done.stdout
     assert not list(tmp_path.iterdir())
 
 
