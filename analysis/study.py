@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from dart.config import Config, Count
+from dart.config import Config
 from dart.errors import UserError
 from dart.manifest import Manifest
-from dart.parsing import Knobs
+from dart.parsing import Count, Knobs
 
 FINAL = "model"  # name of the final model among the evaluated checkpoints
 UNTRAINED = 0  # the seed in the labels of an arm that trains nothing, the same model for every seed of the others

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dart import config
-from dart.config import Architecture
 from dart.records import Record, write_records
+from dart.sections import Architecture
 from dart.stages.train_mapper import TrainMapperSpec
 from dart.stages.train_sft import TrainSftSpec
 from dart.training.loading import save_model

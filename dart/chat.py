@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
-from dart.config import Prompts
 from dart.errors import UserError
 from dart.records import Record
+from dart.sections import Prompts
 
 Messages = list[dict[str, str]]
 Asked = tuple[Record, list[int]]  # a record, and the ids of the prompt that is put to a model for it

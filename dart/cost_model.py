@@ -16,9 +16,9 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from dart.config import Architecture, Positive, Share
 from dart.errors import UserError
-from dart.parsing import Knobs, parse
+from dart.parsing import Knobs, Positive, Share, parse
+from dart.sections import Architecture
 
 DEVICES = Path(__file__).parents[1] / "configs" / "devices.yaml"
 Kind = Literal["generate", "score", "train"]

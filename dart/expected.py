@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from dart.config import Architecture, NonNegative, Positive, Share
 from dart.cost_model import Size
 from dart.errors import UserError
-from dart.parsing import Knobs, parse
+from dart.parsing import Knobs, NonNegative, Positive, Share, parse
 from dart.recipes import COT, DATA, Run
 from dart.runs import VALIDATION
+from dart.sections import Architecture
 
 LENGTHS = Path(__file__).parents[1] / "configs" / "lengths.yaml"
 

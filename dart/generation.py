@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from dart.config import Sampling
 from dart.engines import Completion, longest
 from dart.errors import UserError
+from dart.sections import Sampling
 
 
 def generate(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dart.arms import TARGET, Arm
-from dart.config import Config, EngineName, Mapper
+from dart.config import Config
 from dart.errors import UserError
+from dart.sections import EngineName, Mapper
 
 DATA = "data"
 COT = "cot"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dart.chat import Asked
-from dart.config import Sampling
 from dart.engines import Engine
 from dart.grading import verify_many
+from dart.sections import Sampling
 from dart.stage import Context
 
 

@@ -14,10 +14,10 @@ from datasets import Dataset
 from lm_eval.tasks import TaskManager
 
 from dart import chat
-from dart.config import Prompts
 from dart.errors import UserError
 from dart.grading import has_marker, verify_many
 from dart.records import Record, read_records
+from dart.sections import Prompts
 
 VALIDATION = "validation"
 FOLDER = Path(__file__).parents[1] / "configs" / "tasks"

@@ -11,7 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
-from dart.config import Prompts
+from dart.sections import Prompts
 
 
 def nano_prompts() -> Prompts:
@@ -27,7 +27,7 @@ def nano_prompts() -> Prompts:
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder: two-layer random Qwen3 (hidden 32) and the word tokenizer."""
-    from dart.config import Architecture
+    from dart.sections import Architecture
     from dart.world.tokenizer import word_tokenizer
     from dart.zoo_model import build_model
 

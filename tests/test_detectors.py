@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dart.config import Penalties, load
+from dart.config import load
 from dart.records import Record
 from dart.reward.detectors import DETECTORS, Rewrite, overlap
 from dart.reward.equations import equations, false_equations
+from dart.sections import Penalties
 from dart.world import problems, styles
 
 QUESTION = (

@@ -19,10 +19,11 @@ from training_fixture import (
 )
 
 from dart import engines, generation, manifest, scoring
-from dart.config import Config, Grpo, Sampling, load
+from dart.config import Config, load
 from dart.errors import UserError
 from dart.parsing import parse
 from dart.runs import table
+from dart.sections import Grpo, Sampling
 from dart.stage import run_stage
 from dart.stages import pass_rate, train_mapper
 from dart.training import grpo_arguments

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dart.config import Sampling
 from dart.errors import UserError
 from dart.generation import generate
+from dart.sections import Sampling
 from dart.training.loading import load_model, load_tokenizer
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=12)

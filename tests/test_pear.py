@@ -21,8 +21,8 @@ from training_fixture import (
     weights,
 )
 
-from dart.config import Pear
 from dart.errors import UserError
+from dart.sections import Pear
 from dart.stage import run_stage
 from dart.stages import score_data, train_sft
 from dart.training import pear

@@ -10,12 +10,12 @@ import pytest
 
 from analysis import costs as ledger
 from dart import cost_model, plan, plan_check, planning, runs, workload
-from dart.config import Architecture
 from dart.cost_model import Size
 from dart.errors import UserError
 from dart.expected import Expected, lengths
 from dart.manifest import Manifest, fingerprint, write_manifest
 from dart.recipes import Run
+from dart.sections import Architecture
 from tests.test_runs import SCALES, changed, config
 from tests.test_workflow import SMOKE, snakemake
 

@@ -35,10 +35,10 @@ from training_fixture import (
 )
 
 from dart import chat, launch, processes
-from dart.config import Grpo, Prompts
 from dart.errors import UserError
 from dart.manifest import read_manifest
 from dart.reward.alignment import normalised
+from dart.sections import Grpo, Prompts
 from dart.stage import Context
 from dart.training import guards
 from dart.training.arguments import one_device, rows_per_device

@@ -10,12 +10,13 @@ import torch
 from conftest import nano_prompts
 
 from dart import chat
-from dart.config import Reward, load
+from dart.config import load
 from dart.errors import UserError
 from dart.records import Record
 from dart.reward.alignment import TargetScore, TargetScorer, normalised, raw_alignment
 from dart.reward.detectors import DETECTORS
 from dart.reward.reward import RewardModel, combine
+from dart.sections import Reward
 from dart.training.loading import load_model, load_tokenizer
 
 BASE = load(["configs/base.yaml", "configs/arms.yaml", "configs/nano.yaml"]).mapper.reward

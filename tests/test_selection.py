@@ -11,10 +11,10 @@ from conftest import nano_prompts
 from training_fixture import PROMPTS, SAMPLING, arguments, data_input, demonstrations, input_folder, model_input
 
 from dart import chat
-from dart.config import Select
 from dart.engines import Completion, transformers_engine
 from dart.errors import UserError
 from dart.records import Record, read_records
+from dart.sections import Select
 from dart.stage import run_stage
 from dart.stages import pass_rate, rework_data, select_data
 

@@ -16,11 +16,11 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import Task
 
 from dart import chat
-from dart.config import Evaluate
 from dart.engines.transformers_engine import TransformersEngine
 from dart.errors import UserError
 from dart.real_data import forms
 from dart.records import write_records
+from dart.sections import Evaluate
 from dart.sources import Form
 from dart.stages.evaluate import Backend, load_tasks, score
 from dart.tasks import FOLDER, benchmark, check_tasks, task_manager

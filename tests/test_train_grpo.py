@@ -24,10 +24,10 @@ from training_fixture import (
 )
 
 from dart import chat
-from dart.config import Grpo, Prompts
 from dart.errors import UserError
 from dart.manifest import read_manifest
 from dart.reward.reward import RewardModel
+from dart.sections import Grpo, Prompts
 from dart.stage import run_stage
 from dart.stages import train_mapper, train_rl
 from dart.training.grpo import Judgement, draw_order, reinforce

@@ -17,10 +17,10 @@ from conftest import nano_prompts
 from training_fixture import arguments, data_input, demonstrations, input_folder
 
 from dart import engines, manifest
-from dart.config import Architecture, Sampling
 from dart.errors import UserError
 from dart.journal import Journal
 from dart.records import write_records
+from dart.sections import Architecture, Sampling
 from dart.stage import run_stage
 from dart.stages import evaluate, pass_rate
 from dart.training.loading import load_tokenizer, save_model

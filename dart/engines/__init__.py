@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dart.config import EngineName, Sampling
 from dart.errors import UserError
+from dart.sections import EngineName, Sampling
 
 if TYPE_CHECKING:
     import torch

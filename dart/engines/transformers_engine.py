@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from dart.config import Sampling
 from dart.engines import Completion, Engine
 from dart.generation import generate
 from dart.scoring import score
+from dart.sections import Sampling
 from dart.training.loading import load_model, parameters
 
 

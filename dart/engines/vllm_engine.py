@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 from vllm import LLM, RequestOutput, SamplingParams, TokensPrompt
 from vllm.distributed import cleanup_dist_env_and_memory
 
-from dart.config import Sampling
 from dart.engines import Completion, Engine
 from dart.generation import check_length
+from dart.sections import Sampling
 from dart.training.loading import parameters
 
 REQUESTS = 4096  # handed over at once: a progress line after each lot, and little idle time at its end

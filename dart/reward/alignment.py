@@ -17,10 +17,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dart import chat, processes
-from dart.config import Prompts
 from dart.errors import UserError
 from dart.records import Record
 from dart.scoring import score
+from dart.sections import Prompts
 
 Align = Literal["mean_prob", "mean_logprob", "gain_over_original"]
 Normalise = Literal["none", "group", "batch_minmax"]

@@ -16,12 +16,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dart.config import Thresholds
 from dart.grading import answer_span, extract_answer
 from dart.grading.answers import normal_form
 from dart.records import Record
 from dart.reward.equations import false_equations
 from dart.reward.hard_coding import is_hard_coded, parse_program
+from dart.sections import Thresholds
 
 WORD = re.compile(r"#+|\d[\d,]*(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
 STATEMENT = re.compile(

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dart import grading
-from dart.config import Prompts, Reward
 from dart.errors import UserError
 from dart.records import Record
 from dart.reward.alignment import TargetScore, TargetScorer, normalised, raw_alignment
 from dart.reward.detectors import DETECTORS, Rewrite, overlap
+from dart.sections import Prompts, Reward
 
 COPY_NGRAM = 4  # words; of the copy ratio, which is reported and never part of the reward
 

@@ -22,11 +22,11 @@ import pyarrow
 import pyarrow.parquet
 
 from dart import chat, engines
-from dart.config import Adapt, EngineName, Prompts, Reward
 from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.reward.detectors import DETECTORS
 from dart.reward.reward import RewardModel
+from dart.sections import Adapt, EngineName, Prompts, Reward
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.loading import load_model, load_tokenizer, parameters
 

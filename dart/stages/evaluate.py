@@ -26,12 +26,12 @@ from lm_eval.tasks import TaskManager
 from transformers import PreTrainedTokenizerBase
 
 from dart import chat, engines
-from dart.config import EngineName, Evaluate, Prompts, Sampling
 from dart.engines import Completion, Engine
 from dart.errors import UserError
 from dart.journal import Journal
 from dart.manifest import write_json
 from dart.records import Record
+from dart.sections import EngineName, Evaluate, Prompts, Sampling
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.tasks import benchmark, check_tasks, task_manager
 from dart.training.loading import load_tokenizer

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from dart import chat, engines
-from dart.config import Cot, EngineName, Prompts
 from dart.errors import UserError
 from dart.grading import verify_many
 from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.rejection import verified_texts
+from dart.sections import Cot, EngineName, Prompts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.loading import load_tokenizer
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dart import real_data
-from dart.config import Prompts
 from dart.records import Record, write_records
+from dart.sections import Prompts
 from dart.sources import Data
 from dart.stage import Context, Spec, Stage, stage_main
 

@@ -20,10 +20,10 @@ import pyarrow
 import pyarrow.parquet
 
 from dart import chat, engines
-from dart.config import EngineName, PassRate, Prompts
 from dart.grading import verify_many
 from dart.journal import in_blocks
 from dart.records import read_records
+from dart.sections import EngineName, PassRate, Prompts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.loading import load_tokenizer
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dart import chat, engines
-from dart.config import EngineName, Prompts, Rework, Select
 from dart.errors import UserError
 from dart.journal import in_blocks
 from dart.records import Record, read_records, write_records
 from dart.rejection import verified_texts
+from dart.sections import EngineName, Prompts, Rework, Select
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.stages.pass_rate import pass_rates, read_rollouts
 from dart.training.loading import load_tokenizer

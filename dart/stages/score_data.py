@@ -19,9 +19,9 @@ import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
 from dart import chat, engines
-from dart.config import EngineName, Prompts
 from dart.errors import UserError
 from dart.records import read_records
+from dart.sections import EngineName, Prompts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.loading import load_tokenizer
 

@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 import pyarrow.parquet
 
-from dart.config import Select
 from dart.errors import UserError
 from dart.records import Record, read_records, write_records
+from dart.sections import Select
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.stages.pass_rate import Row, pass_rates, read_rollouts
 

@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from dart import chat, processes
-from dart.config import EngineName, Mapper, Prompts
 from dart.records import Record, read_records
 from dart.reward.reward import RewardModel, Scores
+from dart.sections import EngineName, Mapper, Prompts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.grpo import Judgement, reinforce
 from dart.training.guards import check_deepspeed

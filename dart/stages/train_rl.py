@@ -15,8 +15,8 @@ from statistics import fmean
 from typing import Any
 
 from dart import chat, grading
-from dart.config import EngineName, Grpo, Prompts
 from dart.records import Record, read_records
+from dart.sections import EngineName, Grpo, Prompts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.grpo import Judgement, reinforce
 from dart.training.guards import check_deepspeed

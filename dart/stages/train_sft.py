@@ -18,9 +18,9 @@ import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
 from dart import chat
-from dart.config import Prompts, Sft
 from dart.errors import UserError
 from dart.records import Record, read_records
+from dart.sections import Prompts, Sft
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.guards import check_deepspeed
 from dart.training.loading import load_model, load_tokenizer, save_model

@@ -16,7 +16,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from dart import chat
-from dart.config import Architecture, NonNegative, Prompts, Share
+from dart.parsing import NonNegative, Share
+from dart.sections import Architecture, Prompts
 from dart.stage import Context, Spec, Stage, stage_main
 from dart.training.loading import load_model, load_tokenizer, parameters, save_model
 from dart.training.supervised import Example, Settings, fine_tune
@@ -25,7 +26,7 @@ from dart.zoo_model import build_model
 
 
 class TrainZooSpec(Spec):
-    """See ``dart.config.Zoo`` and ``ZooModel`` for the fields."""
+    """See ``dart.sections.Zoo`` and ``ZooModel`` for the fields."""
 
     prompts: Prompts
     architecture: Architecture

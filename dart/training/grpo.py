@@ -22,9 +22,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 
 from dart import chat, processes
-from dart.config import EngineName, Grpo
 from dart.errors import UserError
 from dart.records import Record
+from dart.sections import EngineName, Grpo
 from dart.stage import Context
 from dart.training.arguments import NoFinalCheckpoint, QuietTrainer, train
 from dart.training.callbacks import MetricsCallback

@@ -8,8 +8,8 @@ import torch
 from trl import GRPOConfig
 
 from dart import engines
-from dart.config import EngineName, Grpo
 from dart.errors import UserError
+from dart.sections import EngineName, Grpo
 from dart.stage import Context
 from dart.training.arguments import one_device, rows_per_device, shared_arguments
 

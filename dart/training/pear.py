@@ -21,7 +21,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import pad
 
 from dart import processes
-from dart.config import Pear
+from dart.sections import Pear
 
 BEHAVIOUR = "behaviour_logps"
 

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from dart import processes
-from dart.config import Pear
 from dart.errors import UserError
+from dart.sections import Pear
 from dart.stage import Context
 from dart.training.arguments import (
     NoFinalCheckpoint,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from dart.config import Prompts
+from dart.sections import Prompts
 from dart.world.problems import FAMILIES, Problem, Split, apply
 from dart.world.problems import sample as sample_problem
 from dart.world.styles import STYLES, render
