@@ -9,15 +9,14 @@ one that misses a slip.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
+
+from dart.reward.arithmetic import readings, rounds
+from dart.reward.spelling import spell
 
 MAX_TOKENS = 60  # of one side; longer ones are not understood
-MAX_DIGITS = 15
-MAX_POWER = 12
 UNIT_WORDS = 3  # words that may stand between a number and the next operator
 
 NUMBER = r"\d+(?:\.\d+)?|(?<![\w.])\.\d+"
@@ -34,38 +33,7 @@ TOKEN = re.compile(
     r"|(?P<operator>\*\*|[-+*/])|(?P<weak>§)|(?P<equals>==?)|(?P<open>\()|(?P<close>\))"
     r"|(?P<currency>[$€£])|(?P<percent>%)|(?P<space>[ \t°`]+)|(?P<end>.|\n)",
 )
-# Spellings brought to one form before tokenising, in this order; § is an equals sign made of a word.
-SPELLINGS = tuple(
-    (re.compile(pattern, re.IGNORECASE), to)
-    for pattern, to in (
-        (r"<<[^<>]*>>", ""),
-        (r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3})|(?<=\d),(?=\d{3}(?!\d))", ""),
-        (r"(?<=\d)\s*\\d?frac", r" @ "),  # a mixed number
-        (r"\\d?frac\s*(\d)\s*(\d)", r"((\1)/(\2))"),
-        (r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))"),
-        (r"\\(?:times|cdot)\b|[\u00d7\u2219\u00b7\u22c5]", "*"),
-        (r"\\div\b|\u00f7", "/"),
-        (r"\\left|\\right|\\[,;!]|&", ""),
-        (r"\\\$", "$"),
-        (r"\\%", "%"),
-        (r"\\\\|\\[][()]", "\n"),
-        (r"[\u2212\u2013\u2014]", "-"),
-        (r"\*\*(?!\s*[\d(])|(?<![\d)\s])\s*\*\*", ""),  # bold type
-        (r"(?<=\d)\s*\^\s*\{?(\d)\}?", r"**\1"),
-        (r"(?<=[\d)])[ \t]*x[ \t]*(?=[$(\d.])|(?<=\w)[ \t]+x[ \t]+(?=[$(\d.])", " * "),
-        (r"(?<=[\d)%])\s+(?:multiplied by|times)\s+(?=[$(\d])", " * "),
-        (r"(?<=[\d)%])\s+divided by\s+(?=[$(\d])", " / "),
-        (r"(?<=[\d)%])\s+plus\s+(?=[$(\d])", " + "),
-        (r"(?<=[\d)%])\s+minus\s+(?=[$(\d])", " - "),
-        (r"\)\s*\(|(?<=\d)\((?=[\d(.])", lambda m: m[0].replace("(", "*(") if m[0] == "(" else ")*("),
-        (r"(?<=[\d)])\s*[.;]\s*(?:it|this|that)\s+(?:is|equals|gives|makes)\s+(?=[$\d-])", " § "),
-        (r"\s(?:is equal to|equals|gives|makes|is)\s+(?=[$\d-])", " § "),
-        (r"\s*\n\s*(?=[=§])", " "),
-    )
-)
 ANNOTATION = re.compile(r"<<([^<>]*)>>")
-PERCENT = re.compile(r"([\d.]+) %")
-FRACTION = re.compile(r"/ (\d+) / (\d+)(?! [/*]| \*\*)")
 VERB = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
 SPOKEN = re.compile(
     rf"\b(?P<verb>add|subtract|multiply|divide)(?: by)? \$?(?P<operand>{NUMBER})"
@@ -106,20 +74,14 @@ class _Side:
 
 def equations(text: str) -> list[Equation]:
     """Return every equation of ``text`` that is understood, in no particular order; never raises on any text."""
-    found = [equation for part in ANNOTATION.findall(text) for equation in _written(_spell(part))]
-    spelt = _spell(text)
+    found = [equation for part in ANNOTATION.findall(text) for equation in _written(spell(part))]
+    spelt = spell(text)
     return [*found, *_written(spelt), *_spoken(spelt)]
 
 
 def false_equations(text: str) -> list[str]:
     """Return the equations of ``text`` that do not hold."""
     return [equation.text for equation in equations(text) if not equation.holds]
-
-
-def _spell(text: str) -> str:
-    for pattern, to in SPELLINGS:
-        text = pattern.sub(to, text)
-    return text
 
 
 def _spoken(text: str) -> Iterator[Equation]:
@@ -148,7 +110,7 @@ def _written(text: str) -> Iterator[Equation]:
         named = _let(before) or (named if index and _right(before, known, True) else "")
         left = _left(before, known, index > 0)
         right = _right(after, known, index + 1 < len(signs))
-        if named and right is not None and (value := _readings(right.tokens)[0]) is not None:
+        if named and right is not None and (value := readings(right.tokens)[0]) is not None:
             known[named] = f"({value})"
         if left and right and (sign == "equals" or (right.bare and not left.bare)):
             yield from _compare(left, right, index + 1 < len(signs))
@@ -269,61 +231,9 @@ def _compare(left: _Side, right: _Side, followed: bool) -> Iterator[Equation]:
     if followed and right.whole and not right.bare and right.tokens[0] == right.first:
         rights.append((right.first,))  # run-on chain: the result is carried on
     lefts = [left.tokens] + ([left.tokens[1:]] if left.loose_minus else [])
-    pairs = [(_readings(a), _readings(b)) for a in lefts for b in rights]
+    pairs = [(readings(a), readings(b)) for a in lefts for b in rights]
     values = [(a, b) for a_all, b_all in pairs for a in a_all for b in b_all if a is not None and b is not None]
     if len(values) < sum(len(a_all) * len(b_all) for a_all, b_all in pairs):
         return  # some reading cannot be computed
-    holds = any(a == b or _rounds(a, b, right.decimals) or _rounds(b, a, left.decimals) for a, b in values)
+    holds = any(a == b or rounds(a, b, right.decimals) or rounds(b, a, left.decimals) for a, b in values)
     yield Equation(f"{' '.join(left.tokens)} = {' '.join(right.tokens)}", holds)
-
-
-def _rounds(exact: Fraction, stated: Fraction, decimals: int) -> bool:
-    """Whether ``stated`` is ``exact`` rounded or cut to its decimals; whole numbers must be exact."""
-    unit = Fraction(1, 10**decimals)
-    cut = 0 <= (exact - stated) * (1 if exact > 0 else -1) < unit
-    return decimals > 0 and (cut or abs(exact - stated) <= unit / 2)
-
-
-def _readings(tokens: tuple[str, ...]) -> list[Fraction | None]:
-    """The values that an expression may have: percent as hundredths or as plain figures; ``6 / 1/2`` both ways."""
-    text = " ".join(token.lstrip("0") or "0" if token.isdigit() else token for token in tokens)
-    texts = [text.replace(" %", ""), PERCENT.sub(r"(\1 / 100)", text)]
-    texts += [FRACTION.sub(r"/ (\1 / \2)", reading) for reading in texts]
-    return [_value(reading) for reading in dict.fromkeys(texts)]
-
-
-def _value(text: str) -> Fraction | None:
-    """Exact value of an arithmetic expression, or None (not an expression, division by zero, too large)."""
-    if re.search(rf"\d{{{MAX_DIGITS + 1}}}", text):
-        return None
-    try:
-        return _evaluate(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, RecursionError, MemoryError):
-        return None
-
-
-def _evaluate(node: ast.expr) -> Fraction:
-    match node:
-        case ast.Constant(value=int() | float()):
-            return Fraction(repr(node.value))
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
-            value = _evaluate(node.operand)
-            return -value if isinstance(node.op, ast.USub) else value
-        case ast.BinOp():
-            return _apply(node.op, _evaluate(node.left), _evaluate(node.right))
-    raise ValueError(ast.dump(node))
-
-
-def _apply(operator: ast.operator, left: Fraction, right: Fraction) -> Fraction:
-    match operator:
-        case ast.Add():
-            return left + right
-        case ast.Sub():
-            return left - right
-        case ast.Mult():
-            return left * right
-        case ast.Div():
-            return left / right
-        case ast.Pow() if right.denominator == 1 and abs(right) <= MAX_POWER:
-            return Fraction(left ** int(right))
-    raise ValueError(operator)
