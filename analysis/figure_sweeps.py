@@ -1,7 +1,7 @@
 """The sweeps: average accuracy against the knob's value, one row a sweep and one column a target.
 
 ``python -m analysis.figure_sweeps --out figures --view VIEW --manifests scores/*/manifest.json`` takes the evaluated
-runs of the swept arms, of the arms themselves, of ``base`` and of ``best_of_n``; points that were not run are left out.
+runs of the points of all sweeps and of ``base``; points that were not run are left out.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dart.errors import UserError
 
 NAME = "figure_sweeps"
 BASE = "base"
+SWEPT = "sweeps"  # the group of arms that sweeps make; other points are arms of their own
 TICKS = 0.13  # ticks lie at least so far apart, as a share of the axis
 RING: Any = {
     "marker": "o",
@@ -120,8 +121,9 @@ def describe(table: pd.DataFrame, view: View) -> tuple[str, str]:
         f"{view.confidence:.0%} bootstrap intervals over seeds and questions. Rings mark the value of the "
         "configuration; the horizontal line with its band is the untrained model. "
     )
-    if (table["name"] == sweeps.UNTRAINED_MAPPER).any():
-        caption += "At zero mapper RL steps: the best of n rewrites of the untrained mapper, otherwise DART's recipe. "
+    others = table[~table["configured"] & (table["name"].map(view.groups) != SWEPT)]
+    for (key, value, name), _ in others.groupby(["sweep", "value", "name"], sort=False):
+        caption += f"At {sweeps.written(value)} {view.sweeps[key].title}: {view.titles[name]}. "
     told = []
     for (key, target, arm), rows in table.groupby(["sweep", "target", "arm"], sort=False):
         places = ", ".join(f"{row['mean']:.1f} % at {sweeps.written(row['value'])}" for _, row in rows.iterrows())

@@ -14,17 +14,7 @@ from analysis import statistics
 from analysis.study import SweepView, View, cell, outcomes
 from dart.errors import UserError
 
-STEPS = "mapper.grpo.steps"
-UNTRAINED_MAPPER = "best_of_n"  # dart's recipe with zero steps of mapper RL
 COLUMNS = ("sweep", "target", "arm", "value", "name", "configured", "mean", "low", "high", "seeds")
-
-
-def places(sweep: SweepView, arm: str) -> list[tuple[float, str]]:
-    """Return (value, name of the arm there) of a swept arm, sorted by value; ``best_of_n`` is DART at zero steps."""
-    found = [(value, name) for swept, value, name in sweep.points if swept == arm]
-    if arm == "dart" and sweep.knob == STEPS and 0 not in dict(found):
-        found.append((0.0, UNTRAINED_MAPPER))
-    return sorted(found)
 
 
 def arms(sweep: SweepView) -> list[str]:
@@ -43,7 +33,8 @@ def curves(answers: pd.DataFrame, view: View, tasks: Sequence[str], names: Seque
         for target in view.targets:
             for arm in arms(view.sweeps[key]):
                 labels = {"sweep": key, "target": target, "arm": arm}
-                points = curve(answers, places(view.sweeps[key], arm), target, tasks, view)
+                places = [(value, name) for swept, value, name in view.sweeps[key].points if swept == arm]
+                points = curve(answers, places, target, tasks, view)
                 rows += [{**labels, **point, "configured": point["name"] == arm} for point in points]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

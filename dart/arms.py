@@ -63,11 +63,12 @@ class Point:
 
 
 def points(key: str, sweep: Sweep, arms: Mapping[str, Arm], config: Mapping[str, Any]) -> list[Point]:
-    """Return the points of the sweep ``key``, those of the arms themselves among them, sorted by value within an arm.
+    """Return the points of the sweep ``key``, sorted by value within an arm.
 
-    ``config`` is the configuration as plain data.
+    The swept arms themselves are among them, and other arms that differ from a swept one in the knob alone (best of n
+    is DART with no step of mapper RL). ``config`` is the configuration as plain data.
     """
-    found = []
+    found: list[Point] = []
     for name in sweep.arms:
         if name not in arms:
             raise UserError(f"sweeps.{key} names the arm {name!r}, which arms lacks; it has {', '.join(arms)}.")
@@ -75,20 +76,34 @@ def points(key: str, sweep: Sweep, arms: Mapping[str, Arm], config: Mapping[str,
         own = _lookup(merge(config, arms[name].knobs), path)
         if not isinstance(own, int | float):
             raise UserError(f"sweeps.{key}.knob is {sweep.knob!r}, which is no number of the configuration; name one.")
-        for factor in sorted({1.0, *sweep.factors}):
+        made: dict[float, Point] = {}
+        for factor in {1.0, *sweep.factors}:
             value = type(own)(round(own * factor, 12))
             called = name if factor == 1 else f"{name}_{key}_x{factor:g}"
-            found.append(Point(name, value, called, _with(arms[name], path, value, sweep.title)))
+            made[value] = Point(name, value, called, _with(arms[name], path, value, sweep.title))
+        found += [one for _, one in sorted((_alike(name, arms, config, path) | made).items())]
     return found
 
 
+def _alike(name: str, arms: Mapping[str, Arm], config: Mapping[str, Any], path: list[str]) -> dict[float, Point]:
+    """Value -> arm that is ``name`` with another value of the knob, whatever checkpoints of it are evaluated."""
+    blind = _overlay(path, None) | {"evaluate": None}
+    whole = {other: merge(config, arm.knobs) for other, arm in arms.items()}
+    rest = {other: (arm.start, arm.trainer, arm.data, merge(whole[other], blind)) for other, arm in arms.items()}
+    same = [(other, _lookup(whole[other], path)) for other in arms if rest[other] == rest[name]]
+    return {value: Point(name, value, other, arms[other]) for other, value in same}
+
+
 def _with(arm: Arm, path: list[str], value: float, what: str) -> Arm:
-    overlay: Any = value
-    for name in reversed(path):
-        overlay = {name: overlay}
     # Checkpoints on the way are evaluated for the main arms only.
-    knobs = merge(merge(arm.knobs, overlay), {"evaluate": {"checkpoints": "final"}})
+    knobs = merge(merge(arm.knobs, _overlay(path, value)), {"evaluate": {"checkpoints": "final"}})
     return arm.model_copy(update={"title": f"{arm.title}, {what} {value:g}", "group": "sweeps", "knobs": knobs})
+
+
+def _overlay(path: list[str], value: Any) -> dict[str, Any]:
+    for name in reversed(path):
+        value = {name: value}
+    return value
 
 
 def _lookup(node: Any, path: list[str]) -> Any:

@@ -247,11 +247,14 @@ def sweep_view(**changes: Any) -> View:
     sweeps = {
         key: SweepView(
             title=title, knob=knob, choose=key == "learning_rate",
-            points=tuple((arm, value, swept(key, arm, value)) for arm in SWEPT[key] for value in SWEPT[key][arm]),
+            points=(
+                *([("dart", 0, "best_of_n")] if key == "mapper_steps" else []),
+                *((arm, value, swept(key, arm, value)) for arm in SWEPT[key] for value in SWEPT[key][arm]),
+            ),
         )
         for key, (title, knob) in KNOBS.items()
     }  # fmt: skip
-    names = [name for sweep in sweeps.values() for _, _, name in sweep.points if name not in TITLES]
+    names = [name for sweep in sweeps.values() for _, _, name in sweep.points if name not in (*TITLES, "best_of_n")]
     arms = (*TITLES, "best_of_n", *names)
     groups = {arm: "main" for arm in TITLES} | {"best_of_n": "baselines"} | dict.fromkeys(names, "sweeps")
     titles = {arm: TITLES.get(arm, arm) for arm in arms}

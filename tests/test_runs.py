@@ -130,6 +130,12 @@ def test_a_sweep_multiplies_its_knob_and_nothing_else():
     assert [(p.arm, p.value, p.name) for p in found.points("data_size")][:3] == [
         ("sft", 375, "sft_data_size_x0.25"), ("sft", 750, "sft_data_size_x0.5"), ("sft", 1500, "sft"),
     ]  # fmt: skip
+    # An arm that differs from the swept one in the knob alone is a point as well: no other has an untrained mapper and
+    # chooses among as many rewrites.
+    assert [(p.value, p.name) for p in found.points("mapper_steps")] == [
+        (0, "best_of_n"), (15, "dart_mapper_steps_x0.25"), (60, "dart"), (120, "dart_mapper_steps_x2"),
+    ]  # fmt: skip
+    assert [p.name for p in found.points("learning_rate") if "_x" not in p.name] == ["sft", "dart", "rl"]
     with pytest.raises(UserError, match=r"sweeps\.data_size\.knob is 'sft\.exampels', which is no number"):
         changed("nano", sweeps={"data_size": {"knob": "sft.exampels"}}).every_arm()
     with pytest.raises(UserError, match=r"sweeps\.data_size names the arm 'sfd'"):

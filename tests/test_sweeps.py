@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import figure_sweeps, learning_rates, sweeps
-from analysis.study import SweepView, read_runs, samples
+from analysis.study import read_runs, samples
 from dart.errors import UserError
 from tests import analysis_fixture
 from tests.analysis_fixture import SWEPT, sweep_view, view
@@ -59,12 +59,11 @@ def test_every_point_is_the_mean_of_its_samples_over_the_common_seeds(points, an
     assert len(points) == 2 * (3 + 1 + 6 + 9)
 
 
-def test_best_of_n_is_dart_at_zero_steps_and_of_no_other_sweep(points):
+def test_an_arm_of_its_own_may_be_a_point(points):
     row = points[points["value"] == 0]
     assert set(row["name"]) == {"best_of_n"} and set(row["sweep"]) == {"mapper_steps"} and len(row) == 2
     assert list(points[points["configured"]]["value"].unique()) == [60, 1500, 2e-4, 2e-5]
-    sft = SweepView(title="x", knob=sweeps.STEPS, choose=False, points=(("sft", 3.0, "sft"),))
-    assert sweeps.places(sft, "sft") == [(3.0, "sft")]
+    assert "At 0 mapper RL steps: best_of_n." in figure_sweeps.describe(points, VIEW)[0]
 
 
 def test_points_that_were_not_run_are_left_out(answers):
@@ -125,7 +124,7 @@ def test_the_figure_is_written_with_its_numbers_and_words(tree, tmp_path, monkey
     table = pd.read_csv(tmp_path / "figure_sweeps.csv")
     best = table[(table["name"] == "sft_learning_rate_5e-05") & (table["target"] == "ash")].iloc[0]
     assert f"learning rate, ash, SFT on original CoT: {best['mean']:.1f} % at 5e-5" in words["alt"]
-    assert "At zero mapper RL steps" in words["caption"]
+    assert "At 0 mapper RL steps: best_of_n." in words["caption"]
     printed = next(line for line in capsys.readouterr().out.splitlines() if "| 5e-5 " in line and "| SFT " in line)
     assert f"| {best['mean']:.1f} [" in printed and printed.startswith("| learning rate ")
 
