@@ -151,7 +151,7 @@ def _generate_cot(config: Config) -> Run:
 
 
 def _arm_runs(own: Config, target: str, name: str, arm: Arm, recipes: Recipes, validated: bool) -> Iterator[Run]:
-    """Training and evaluation of an arm, seed by seed."""
+    """Training and evaluation of an arm, seed by seed; ``validated``: it is a point of a sweep that chooses."""
     for seed in seeds_of(own, arm):
         cell = Cell(own, name, arm, target, seed)
         labels = {"arm": name, "target": target, "seed": seed}
@@ -161,7 +161,7 @@ def _arm_runs(own: Config, target: str, name: str, arm: Arm, recipes: Recipes, v
         train = _train(cell, labels, recipes)
         yield train
         yield _evaluate(own, cell.id, labels, train.folder)
-        if validated:
+        if validated and seed in own.sweep_seeds:  # points are compared over the seeds that all of them have
             yield _validate(own, cell.id, labels, train.folder)
 
 

@@ -117,8 +117,7 @@ def test_main_arms_have_further_seeds_and_sweeps_fewer():
     chosen = runs.evaluated(table, ["sft", "sft_learning_rate_x4"], split="validation")
     assert {tuple(run.spec["evaluate"]["tasks"]) for run in chosen} == {("validation",)}
     assert sorted(run.id for run in chosen if "ash" in run.id) == [
-        "ash-sft-s1-validation", "ash-sft-s2-validation", "ash-sft-s3-validation",
-        "ash-sft_learning_rate_x4-s2-validation",
+        "ash-sft-s2-validation", "ash-sft_learning_rate_x4-s2-validation",
     ]  # fmt: skip
 
 
