@@ -217,11 +217,10 @@ def test_what_a_run_is_given_changes_no_run(smoke):
         ("", "openai/gsm8k at e53f0488 cannot be had from the Hugging Face hub"),
     ],
 )
-def test_missing_data_is_told_at_once(tmp_path, folder, sentence, pins):
+def test_missing_data_is_told_at_once(tmp_path, folder, sentence):
     done = snakemake(
         tmp_path / "results",
         *REHEARSAL,
-        pins,
         DART_DATA=folder.format(root=tmp_path),
         HF_HUB_OFFLINE="1",
         HF_HOME=str(tmp_path),
