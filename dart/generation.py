@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dart.engines import Completion, longest
 from dart.errors import UserError
@@ -104,12 +104,17 @@ def _batch(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
 ) -> list[Completion]:
+    """One completion a prompt; equal prompts stand together."""
     width = max(map(len, prompts))
     padding = [width - len(prompt) for prompt in prompts]
     ids_BT = torch.tensor([[config.pad_token_id] * pad + list(p) for p, pad in zip(prompts, padding, strict=True)])
     mask_BT = torch.tensor([[0] * pad + [1] * len(p) for p, pad in zip(prompts, padding, strict=True)])
+    ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
     out_BT = model.generate(  # type: ignore[operator]
-        input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), generation_config=config
+        input_ids=ids_BT,
+        attention_mask=mask_BT,
+        past_key_values=_read_once(model, ids_BT, mask_BT),
+        generation_config=config,
     )
     rows = [_until_end(row, config.eos_token_id) for row in out_BT[:, width:].tolist()]
     texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
@@ -117,6 +122,29 @@ def _batch(
         Completion(text, row, truncated=row[-1:] != [config.eos_token_id])
         for text, row in zip(texts, rows, strict=True)
     ]
+
+
+def _read_once(model: PreTrainedModel, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> DynamicCache | None:
+    """Cache of all but the last token of every prompt; one that several rows share is read once.
+
+    ``generate`` would read it for every row, which costs more than what is written where prompts are longer than that.
+    None where there is nothing to read, or to share.
+    """
+    one_UT, row_of_B = torch.unique_consecutive(ids_BT, dim=0, return_inverse=True)
+    if len(one_UT) == len(ids_BT) or ids_BT.shape[1] == 1:
+        return None
+    first_U = torch.searchsorted(row_of_B, torch.arange(len(one_UT), device=row_of_B.device))
+    mask_UT = mask_BT[first_U, :-1]
+    cache = DynamicCache(config=model.config)
+    model.base_model(
+        input_ids=one_UT[:, :-1],
+        attention_mask=mask_UT,
+        position_ids=(mask_UT.cumsum(dim=1) - 1).clamp(min=0),  # as ``generate`` counts: padding has none
+        past_key_values=cache,
+        use_cache=True,
+    )
+    cache.batch_select_indices(row_of_B)
+    return cache
 
 
 def _until_end(row: list[int], end: int) -> list[int]:

@@ -108,7 +108,7 @@ def _adapt_data(run: Run, expected: Expected) -> Load:
     texts = samples * (expected.known.distinct if size.skilled else 1.0)
     scored = texts * (question + completion) + asked * (question + original)
     work = (
-        *_sample(size, samples, expected.rewrite_prompt(), completion, knobs, expected),
+        *_sample(size, samples, expected.rewrite_prompt(), completion, knobs, expected, knobs["samples"]),
         _score(target, texts + asked, scored / (texts + asked), run.spec["scoring_batch"]),
     )
     return Load(work, (size, target), texts=samples, packed_tokens=samples * completion, **_records(run, expected))
@@ -118,7 +118,7 @@ def _pass_rate(run: Run, expected: Expected) -> Load:
     knobs, size = run.spec["pass_rate"], expected.size(run.inputs["model"])
     texts = expected.demonstrations(run.inputs["questions"])[0] * knobs["samples"]
     completion = expected.completion(size, "answer", knobs["sampling"]["max_new_tokens"])
-    work = _sample(size, texts, expected.tokens("question"), completion, knobs, expected)
+    work = _sample(size, texts, expected.tokens("question"), completion, knobs, expected, knobs["samples"])
     return Load(work, (size,), texts=texts, packed_tokens=texts * completion)
 
 
@@ -189,13 +189,19 @@ def _longest(completion: float, most: int, expected: Expected) -> float:
 
 
 def _sample(
-    size: Size, texts: float, prompt: float, completion: float, knobs: dict[str, Any], expected: Expected
+    size: Size,
+    texts: float,
+    prompt: float,
+    completion: float,
+    knobs: dict[str, Any],
+    expected: Expected,
+    shared: int = 1,
 ) -> tuple[Work, Work]:
-    """Sampling in batches (``dart.generation``): decoding, and the pass over the prompts."""
+    """Sampling in batches (``dart.generation``): decoding, and the pass over the prompts, ``shared`` by so many."""
     longest = _longest(completion, knobs["sampling"]["max_new_tokens"], expected)
     batches, rows = math.ceil(texts / knobs["batch_size"]), min(texts, knobs["batch_size"])
     decoding = Work("generate", size, texts * completion, batches * longest, rows, prompt + longest, 1)
-    return decoding, Work("score", size, texts * prompt, batches, rows, prompt, 1)
+    return decoding, Work("score", size, texts / shared * prompt, batches, rows / shared, prompt, 1)
 
 
 def _score(size: Size, texts: float, mean: float, batch: int) -> Work:

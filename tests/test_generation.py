@@ -95,3 +95,24 @@ def test_a_completion_that_cannot_fit_is_refused(model, tokenizer):
     long = SAMPLING.model_copy(update={"max_new_tokens": 510})
     with pytest.raises(UserError, match="has 512 positions"):
         draw(model, tokenizer, long)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 16])
+def test_samples_that_share_a_prompt_are_as_if_each_had_read_it(model, tokenizer, batch_size):
+    alone = draw(model, tokenizer, GREEDY, samples=1, batch_size=1)
+    shared = draw(model, tokenizer, GREEDY, samples=3, batch_size=batch_size)
+    assert shared == [group * 3 for group in alone]
+
+
+def test_a_prompt_is_read_once_for_all_its_samples_in_a_batch(model, tokenizer, monkeypatch):
+    read = []
+    forward = model.base_model.forward
+
+    def watched(*args, **kwargs):
+        read.append(tuple(kwargs["input_ids"].shape))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.base_model, "forward", watched)
+    generate(model, tokenizer, [[5, 6, 7, 8]] * 1, SAMPLING, 6, 1, 6)
+    assert read[0] == (1, 3)
+    assert set(read[1:]) == {(6, 1)}

@@ -83,7 +83,7 @@ def _rewrite(
     context.count(
         mapper.parameters,
         generated=sum(len(completion.ids) for completion in completions),
-        scored=samples * sum(map(len, prompts)),
+        scored=sum(map(len, prompts)),  # a prompt is read once for all its samples
     )
     repeated = [record for record in records for _ in range(samples)]
     texts = [completion.text.strip() for completion in completions]
@@ -189,7 +189,7 @@ def _perplexity(scored: list[tuple[int, float]]) -> float | None:
 
 STAGE = Stage(
     name="adapt_data",
-    version=1,
+    version=2,
     spec=AdaptDataSpec,
     inputs={
         "cot": "folder of generate_cot",

@@ -73,7 +73,7 @@ def _rollouts(
     drawn = engine.generate(prompts, knobs.sampling, knobs.samples, seed)
     completions = [completion for group in drawn for completion in group]
     written = sum(len(completion.ids) for completion in completions)
-    context.count(engine.parameters, generated=written, scored=knobs.samples * sum(map(len, prompts)))
+    context.count(engine.parameters, generated=written, scored=sum(map(len, prompts)))
     repeated = [record for record, _ in asked for _ in range(knobs.samples)]
     verdicts = verify_many(repeated, [completion.text for completion in completions])
     return [
@@ -103,7 +103,7 @@ def pass_rates(rollouts: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 STAGE = Stage(
     name="pass_rate",
-    version=1,
+    version=2,
     spec=PassRateSpec,
     inputs={"model": "folder whose model/ answers", "questions": "folder with the demonstrations (CoT not used)"},
     run=run,

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from dart import processes
+from dart import attention, processes
 from dart.errors import UserError
 
 logging.disable_progress_bar()  # a bar per saved or loaded weight file buries the stages' own progress lines
@@ -26,7 +26,10 @@ def load_model(path: Path) -> PreTrainedModel:
     """
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds no model (config.json is missing); run the stage that makes it first.")
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).to(device()).eval()  # type: ignore[arg-type]
+    where = device()
+    kind = attention.GROUPED if where.type == "cpu" else "sdpa"
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation=kind)
+    return model.to(where).eval()  # type: ignore[arg-type]
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
