@@ -10,7 +10,7 @@ import pytest
 from conftest import nano_prompts
 from test_generate_cot import finish, record_seeds
 
-from dart import manifest
+from dart import chat, manifest
 from dart.config import load
 from dart.engines import Completion, transformers_engine
 from dart.journal import Journal
@@ -18,6 +18,7 @@ from dart.records import Record, read_records, write_records
 from dart.reward.detectors import DETECTORS
 from dart.stage import run_stage
 from dart.stages import adapt_data
+from dart.training.loading import load_tokenizer
 
 CONFIG = load(["configs/base.yaml", "configs/arms.yaml", "configs/nano.yaml"])
 RECORDS = [
@@ -90,7 +91,22 @@ def test_the_best_valid_rewrite_is_chosen(folders, monkeypatch):
     assert result["answer_preserved"] == pytest.approx(7 / 12)
     assert result["cheats"]["false_equation"] == 0.5 and result["cheats"]["missing_answer"] == 0.0
     assert result["cheats_sampled"]["missing_answer"] == pytest.approx(2 / 12)
-    assert found.tokens_generated == 60 and found.tokens_scored > 0
+    assert found.tokens_generated == 60
+
+
+def test_a_prompt_is_paid_for_once_and_so_is_each_text_that_the_target_scores(folders, monkeypatch, tiny_model_dir):
+    monkeypatch.setattr(transformers_engine, "generate", mapper)
+    found, _, rows = run(folders)
+    tokenizer, prompts = load_tokenizer(tiny_model_dir), nano_prompts()
+    asked = [chat.prompt_ids(tokenizer, chat.rewrite_messages(prompts, record)) for record in RECORDS]
+    texts = {(row["id"], row["text"]) for row in rows}
+    scored = [(record, text) for record in RECORDS for name, text in texts if name == record.id]
+    scored += [(record, record.cot) for record in RECORDS]
+    answers = [
+        chat.prompt_ids(tokenizer, messages) + chat.completion_ids(tokenizer, messages, text)
+        for messages, text in ((chat.solve_messages(prompts, record), text) for record, text in scored)
+    ]
+    assert found.tokens_scored == sum(map(len, asked)) + sum(map(len, answers))
 
 
 def test_columns_and_perplexity_by_hand(folders, monkeypatch):
