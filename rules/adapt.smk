@@ -21,4 +21,4 @@ rule adapt_data:
         spec=spec("adapt_data"),
         folders=folders("adapt_data"),
     shell:
-        "start {log} dart.stages.adapt_data --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.adapt_data --config {params.spec:q} {params.folders}"

@@ -18,4 +18,4 @@ rule generate_cot:
         spec=spec("generate_cot"),
         folders=folders("generate_cot"),
     shell:
-        "start {log} dart.stages.generate_cot --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.generate_cot --config {params.spec:q} {params.folders}"

@@ -21,4 +21,4 @@ rule evaluate:
         spec=spec("evaluate"),
         folders=folders("evaluate"),
     shell:
-        "start {log} dart.stages.evaluate --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.evaluate --config {params.spec:q} {params.folders}"

@@ -20,7 +20,7 @@ rule pass_rate:
         spec=spec("pass_rate"),
         folders=folders("pass_rate"),
     shell:
-        "start {log} dart.stages.pass_rate --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.pass_rate --config {params.spec:q} {params.folders}"
 
 
 # Demonstrations under a frozen model, token by token.
@@ -45,7 +45,7 @@ rule score_data:
         spec=spec("score_data"),
         folders=folders("score_data"),
     shell:
-        "start {log} dart.stages.score_data --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.score_data --config {params.spec:q} {params.folders}"
 
 
 # Demonstrations or questions chosen by pass rate or by score.
@@ -95,4 +95,4 @@ rule rework_data:
         spec=spec("rework_data"),
         folders=folders("rework_data"),
     shell:
-        "start {log} dart.stages.rework_data --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.rework_data --config {params.spec:q} {params.folders}"

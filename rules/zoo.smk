@@ -20,7 +20,7 @@ rule train_zoo:
         spec=spec("train_zoo"),
         folders=folders("train_zoo"),
     shell:
-        "start {log} dart.stages.train_zoo --config {params.spec:q} {params.folders}"
+        "DART_GPU={resources.gpu} start {log} dart.stages.train_zoo --config {params.spec:q} {params.folders}"
 
 
 # Models from the hub, at their pinned revisions.

@@ -70,11 +70,15 @@ def test_dry_run_of_every_configuration(tmp_path, scale):
     assert not list(tmp_path.iterdir()), "a dry run leaves nothing behind"
 
 
-def test_rules_that_train_start_a_process_on_every_gpu(tmp_path):
-    wanted = ("--set-resources", "train_mapper:gpu=2", "train_sft:gpu=4")
-    done = snakemake(tmp_path, "-n", "-p", "--quiet", "host", *wanted)
-    started = set(re.findall(r"DART_GPU=(\d+) start \S+ dart\.stages\.(\w+)", done.stdout))
-    assert started == {("2", "train_mapper"), ("4", "train_sft"), ("0", "train_rl")}
+def test_a_stage_that_computes_on_a_gpu_is_told_how_many_it_was_given(tmp_path):
+    """It then refuses to start where there are fewer, rather than run for days on a CPU."""
+    computing = {path.stem for path in (ROOT / "dart/stages").glob("[a-z]*.py")}
+    computing -= {"make_data", "select_data", "fetch_model"}
+    given = {stage: str(number) for number, stage in enumerate(sorted(computing), 1)}
+    wanted = ("--set-resources", *(f"{stage}:gpu={number}" for stage, number in given.items()))
+    done = snakemake(tmp_path, "all", "-n", "-p", "--quiet", "host", *wanted)
+    started = re.findall(r"DART_GPU=(\d+) start \S+ dart\.stages\.(\w+)", done.stdout)
+    assert {stage: number for number, stage in started} == given
 
 
 @pytest.mark.parametrize("scale", SCALES)
