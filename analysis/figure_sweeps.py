@@ -101,9 +101,10 @@ def _axis(ax: Axes, values: np.ndarray) -> None:
     """Scale by doublings, zero one doubling below the smallest value; ticks at values, the crowded ones left out."""
     smallest = values[values > 0].min()
     doublings = np.log2(np.maximum(values, smallest / 2) / smallest)
-    ax.set_xscale("symlog", base=2, linthresh=smallest, linscale=0.5) if values[0] == 0 else ax.set_xscale(
-        "log", base=2
-    )
+    if values[0] == 0:
+        ax.set_xscale("symlog", base=2, linthresh=smallest, linscale=0.5)
+    else:
+        ax.set_xscale("log", base=2)
     shown: list[int] = []
     for i in range(len(values)):
         if not shown or doublings[i] - doublings[shown[-1]] >= TICKS * (doublings[-1] - doublings[0]):

@@ -105,7 +105,7 @@ rule arms:
     params:
         view=lambda wildcards: STUDY,
     shell:
-        "start {log} analysis.arms --out $(dirname {output.csv}) --view {params.view:q}" " --manifests @{input.listed}"
+        "start {log} analysis.arms --out $(dirname {output.csv}) --view {params.view:q} --manifests @{input.listed}"
 
 
 # The same as a figure.
