@@ -12,8 +12,9 @@ sys.path.insert(0, workflow.basedir)
 
 import dart.config
 from analysis.study import view_of
-from dart import cost_model, overhead, pin, plan, runs, warm
+from dart import overhead, pin, plan, runs, warm
 from dart.errors import UserError
+from dart.plan import cost_model
 
 
 def checked(function, *arguments):

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis import costs as ledger
-from dart import cost_model, plan, plan_check, planning, runs, workload
-from dart.cost_model import Size
+from dart import plan, runs
 from dart.errors import UserError
-from dart.expected import Expected, lengths
 from dart.manifest import Manifest, fingerprint, write_manifest
+from dart.plan import accuracy, cost_model, costs, workload
+from dart.plan.cost_model import Size
+from dart.plan.expected import Expected, lengths
 from dart.recipes import Run
 from dart.sections import Architecture
 from tests.test_runs import SCALES, changed, config
@@ -106,42 +107,44 @@ def test_a_published_size_gets_proportions_like_qwen3():
 def test_sums_add_up():
     found = config("nano")
     table = runs.table(found)
-    costs = planning.costs(planning.chosen(found, table, "all"), table, CPU)
-    whole = sum(cost.seconds for cost in costs.values())
-    assert set(costs) == {run.folder for run in table}
-    arms = {arm.name: arm for arm in planning.by_arm(costs)}
+    by_run = costs.costs(costs.chosen(found, table, "all"), table, CPU)
+    whole = sum(cost.seconds for cost in by_run.values())
+    assert set(by_run) == {run.folder for run in table}
+    arms = {arm.name: arm for arm in costs.by_arm(by_run)}
     assert set(arms) == {*found.every_arm()}
     assert all(arm.saved <= 1.0001 * arm.total < whole for arm in arms.values())
-    assert planning.wall(costs, 1) == pytest.approx(whole) and planning.wall(costs, 10_000) < whole / 10
+    assert costs.wall(by_run, 1) == pytest.approx(whole) and costs.wall(by_run, 10_000) < whole / 10
     chain = ("data", "models/expert", "cot", "mapper/ash-s1", "adapted/ash-s1", "runs/ash-dart-s1")
-    assert planning.wall(costs, 10_000) >= sum(costs[folder].seconds for folder in chain)
+    assert costs.wall(by_run, 10_000) >= sum(by_run[folder].seconds for folder in chain)
+    main_seeds = {f"{t}-s{s}" for t in found.targets for s in found.main_seeds}
     upstream = sum(
-        costs[folder].seconds for folder in costs if folder.count("/") and folder.split("/")[0] in ("mapper", "adapted")
-        and folder.split("/")[1] in {f"{t}-s{s}" for t in found.targets for s in found.main_seeds}
-    )  # fmt: skip
-    assert arms["dart"].upstream == pytest.approx(upstream + costs["cot"].seconds)
+        cost.seconds
+        for folder, cost in by_run.items()
+        if folder.count("/") and folder.split("/")[0] in ("mapper", "adapted") and folder.split("/")[1] in main_seeds
+    )
+    assert arms["dart"].upstream == pytest.approx(upstream + by_run["cot"].seconds)
     assert arms["rl"].upstream == 0 and arms["base"].training == 0
 
 
 def test_arms_are_charged_as_the_ledger_charges():
-    assert planning.SHARED == ledger.SHARED
+    assert costs.SHARED == ledger.SHARED
     found = config("nano")
     table = runs.table(found)
-    costs = planning.costs(planning.chosen(found, table, "all"), table, CPU)
-    paid = planning.charged(runs.find(table, "train_rl", "ash-dart_rl-s1"), costs)
+    by_run = costs.costs(costs.chosen(found, table, "all"), table, CPU)
+    paid = costs.charged(runs.find(table, "train_rl", "ash-dart_rl-s1"), by_run)
     assert {*paid} == {"runs/ash-dart-s1", "adapted/ash-s1", "mapper/ash-s1", "cot"}
-    assert planning.charged(runs.find(table, "train_rl", "ash-rl-s1"), costs) == {}
+    assert costs.charged(runs.find(table, "train_rl", "ash-rl-s1"), by_run) == {}
 
 
 def test_a_selection_takes_what_it_needs():
     found = config("nano")
     table = runs.table(found)
-    main = planning.chosen(found, table, "main")
+    main = costs.chosen(found, table, "main")
     assert {run.arm for run in main if run.stage == "evaluate"} == {*found.main_arms}
     assert {run.spec["seed"] for run in main if run.stage == "train_mapper"} == {*found.seeds}
-    assert {run.stage for run in planning.chosen(found, table, "rft")} >= {"pass_rate", "select_data", "train_sft"}
+    assert {run.stage for run in costs.chosen(found, table, "rft")} >= {"pass_rate", "select_data", "train_sft"}
     with pytest.raises(UserError, match="--targets names 'rtf'; it takes main, all, or arms: base, sft"):
-        planning.chosen(found, table, "rft,rtf")
+        costs.chosen(found, table, "rft,rtf")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -170,7 +173,7 @@ def finished(root: Path, factor: float) -> None:
     found = config("smoke")
     table = runs.table(found)
     expected, prints = Expected(table), {}
-    for run in planning.chosen(found, table, "main"):
+    for run in costs.chosen(found, table, "main"):
         load, inputs = workload.load(run, expected), {name: prints[folder] for name, folder in run.inputs.items()}
         prints[run.folder] = fingerprint(run.stage, 1, run.spec, inputs)
         kinds = zip(("tokens_generated", "tokens_scored", "tokens_trained"), cost_model.FLOPS_PER_TOKEN, strict=True)
@@ -187,32 +190,32 @@ def finished(root: Path, factor: float) -> None:
 
 def test_a_finished_study_is_compared_run_by_run(tmp_path):
     finished(tmp_path, 2.0)
-    found = plan_check.read(tmp_path)
-    ratios = plan_check.ratios(found, CPU)
-    assert set(ratios["train_mapper"]) == set(plan_check.MEASURES) and ratios["make_data"]["tokens"] == []
+    found = accuracy.read(tmp_path)
+    ratios = accuracy.ratios(found, CPU)
+    assert set(ratios["train_mapper"]) == set(accuracy.MEASURES) and ratios["make_data"]["tokens"] == []
     for stage in ("train_mapper", "train_sft", "evaluate"):
         for name in ("tokens", "FLOPs", "seconds", "memory"):
             assert ratios[stage][name] == pytest.approx([0.5] * len(ratios[stage][name]), rel=1e-6)
-    assert plan_check.totals(found, CPU)["FLOPs"] == pytest.approx(0.5)
+    assert accuracy.totals(found, CPU)["FLOPs"] == pytest.approx(0.5)
     said = plan.check(tmp_path, "cpu-core", fit=False)
     assert "0.50 (0.50)" in said and max(map(len, said.splitlines()[2:])) <= 100
 
 
 def test_the_fit_finds_what_a_device_achieved(tmp_path):
     finished(tmp_path, 1.0)
-    found = plan_check.fit(plan_check.read(tmp_path), CPU)
+    found = accuracy.fit(accuracy.read(tmp_path), CPU)
     assert found["generate"] == pytest.approx(CPU.generate, rel=0.05)
     assert found["train"] == pytest.approx(CPU.train, rel=0.05)
 
 
 def test_check_of_nothing_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no finished study"):
-        plan_check.read(tmp_path)
+        accuracy.read(tmp_path)
 
 
 def test_the_command_prints_without_torch():
     files = [f"configs/{name}.yaml" for name in ("base", "arms", "nano")]
-    code = f"import sys; from dart import plan; plan.main({files!r}); assert 'torch' not in sys.modules"
+    code = f"import sys; from dart.plan.__main__ import main; main({files!r}); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "device time" in done.stdout, done.stderr
     wrong = subprocess.run(

@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
-from dart.cost_model import Size
 from dart.errors import UserError
 from dart.parsing import Knobs, NonNegative, Positive, Share, parse
+from dart.plan.cost_model import Size
 from dart.recipes import COT, DATA, Run
 from dart.runs import VALIDATION
 from dart.sections import Architecture
 
-LENGTHS = Path(__file__).parents[1] / "configs" / "lengths.yaml"
+LENGTHS = Path(__file__).parents[2] / "configs" / "lengths.yaml"
 
 
 class Benchmark(Knobs):

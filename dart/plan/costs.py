@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dart import cost_model, runs, workload
+from dart import runs
 from dart.config import Config
-from dart.cost_model import Device, Load
 from dart.errors import UserError
-from dart.expected import Expected
+from dart.plan import cost_model, workload
+from dart.plan.cost_model import Device, Load
+from dart.plan.expected import Expected
 from dart.recipes import Run
 
 SHARED = ("make_data", "train_zoo", "fetch_model")  # charged to no arm, as in analysis.costs

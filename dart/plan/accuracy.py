@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from dart import cost_model, workload
-from dart.cost_model import FLOPS_PER_TOKEN, Device, Load
 from dart.errors import UserError
-from dart.expected import Expected
 from dart.manifest import NAME
+from dart.plan import cost_model, workload
+from dart.plan.cost_model import FLOPS_PER_TOKEN, Device, Load
+from dart.plan.expected import Expected
 from dart.recipes import Run
 
 MEASURES = ("tokens", "FLOPs", "seconds", "memory", "disk")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dart.cost_model import Device
-from dart.planning import ArmCost, Cost, by_arm, wall
+from dart.plan.cost_model import Device
+from dart.plan.costs import ArmCost, Cost, by_arm, wall
 from dart.units import count, duration
 
 WIDTH = 100

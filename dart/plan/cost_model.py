@@ -1,6 +1,6 @@
 """From work to cost: FLOPs, seconds, memory and disk of a stage on a device. Pure; no run is looked at.
 
-Work is counted in tokens and forward passes (``dart.workload`` says how much of it a stage does). FLOPs follow the
+Work is counted in tokens and forward passes (``dart.plan.workload`` says how much of it a stage does). FLOPs follow the
 ledger's own formula (``dart.stage.Context.count``): 2 x parameters for each generated or scored token, 6 x for each
 trained one. The model and its errors: docs/planning.md.
 """
@@ -20,7 +20,7 @@ from dart.errors import UserError
 from dart.parsing import Knobs, Positive, Share, parse
 from dart.sections import Architecture
 
-DEVICES = Path(__file__).parents[1] / "configs" / "devices.yaml"
+DEVICES = Path(__file__).parents[2] / "configs" / "devices.yaml"
 Kind = Literal["generate", "score", "train"]
 FLOPS_PER_TOKEN: Mapping[Kind, float] = {"generate": 2.0, "score": 2.0, "train": 6.0}  # x parameters, as the ledger
 PASSES = {"generate": 1, "score": 1, "train": 3}  # a backward pass starts about twice the forward pass's kernels

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, TypedDict
 
-from dart.cost_model import Load, Size, Work
-from dart.expected import Expected
+from dart.plan.cost_model import Load, Size, Work
+from dart.plan.expected import Expected
 from dart.recipes import COT, Run
 from dart.runs import VALIDATION
 from dart.training.steps import export_steps
@@ -49,7 +49,9 @@ def load(run: Run, expected: Expected) -> Load:
             return _train_rl(run, expected)
         case "evaluate":
             return _evaluate(run, expected)
-    raise ValueError(f"dart.workload tells no cost of the stage {run.stage}; add one, and a line to docs/planning.md.")
+    raise ValueError(
+        f"dart.plan.workload tells no cost of the stage {run.stage}; add one, and a line to docs/planning.md."
+    )
 
 
 def _make_data(expected: Expected) -> Load:
