@@ -169,11 +169,13 @@ def _train(cell: Cell, labels: dict[str, Any], recipes: Recipes) -> Run:
     own = cell.own
     folder, file = recipes.data(cell)
     spec = {"labels": labels, "seed": cell.seed, "prompts": dump(own.prompts)}
+    # A checkpoint that nobody evaluates is not kept: at paper scale they would take a terabyte.
+    watched = {} if own.evaluate.checkpoints == "all" else {"export_at": []}
     if cell.arm.trainer == "rl":
-        spec |= {"rl": dump(own.rl), **engine(own.engines.rl)}
+        spec |= {"rl": dump(own.rl) | watched, **engine(own.engines.rl)}
         inputs = {"model": cell.start, "questions": folder}
     else:
-        spec |= {"sft": dump(own.sft), "file": file}
+        spec |= {"sft": dump(own.sft) | watched, "file": file}
         inputs = {"model": cell.start, "data": folder}
         if own.sft.loss == "pear":
             if cell.arm.data != "original":

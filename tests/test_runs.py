@@ -121,6 +121,17 @@ def test_main_arms_have_further_seeds_and_sweeps_fewer():
     ]  # fmt: skip
 
 
+def test_checkpoints_are_kept_where_they_are_evaluated():
+    kept = {"sft": {"export_at": [0.5]}, "rl": {"export_at": [0.5]}}
+    table = runs.table(changed("nano", **kept, arms={"mine": arm(evaluate={"checkpoints": "all"})}))
+    trained = {run.arm: run for run in table if run.stage in ("train_sft", "train_rl")}
+    exports = {name: run.spec.get("sft", run.spec.get("rl"))["export_at"] for name, run in trained.items()}
+    assert {name for name, shares in exports.items() if shares == [0.5]} == {"sft", "dart", "rl", "mine"}
+    assert {name for name, shares in exports.items() if not shares} >= {"rft", "rl_equal_cost", "dart_data_size_x0.5"}
+    watched = {run.arm for run in table if run.stage == "evaluate" and run.spec["evaluate"]["checkpoints"] == "all"}
+    assert watched == {"sft", "dart", "rl", "mine"}
+
+
 def test_a_sweep_multiplies_its_knob_and_nothing_else():
     found = config("nano")
     arms = found.every_arm()
