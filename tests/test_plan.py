@@ -136,6 +136,20 @@ def test_arms_are_charged_as_the_ledger_charges():
     assert costs.charged(runs.find(table, "train_rl", "ash-rl-s1"), by_run) == {}
 
 
+@pytest.mark.parametrize("scale", ["nano", "paper"])
+def test_direct_rl_at_dart_s_cost_costs_no_less(scale):
+    found = config(scale)
+    table = runs.table(found)
+    by_run = costs.costs(costs.chosen(found, table, "dart,rl_equal_cost"), table, CPU)
+
+    def flops(run: Run) -> float:
+        return sum(cost.load.flops for cost in (*costs.charged(run, by_run).values(), by_run[run.folder]))
+
+    for target in found.targets:
+        dart = runs.find(table, "train_sft", f"{target}-dart-s1")
+        assert flops(runs.find(table, "train_rl", f"{target}-rl_equal_cost-s1")) >= flops(dart), target
+
+
 def test_a_selection_takes_what_it_needs():
     found = config("nano")
     table = runs.table(found)
