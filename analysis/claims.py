@@ -117,10 +117,20 @@ def estimate(row: pd.Series) -> str:
     """Return estimate, interval and unit of a row as text."""
     if np.isnan(row["estimate"]):
         return ABSENT
-    form = "+.1f" if row["quantity"] == "accuracy" else ".3g"
+    small = row["quantity"] == "fidelity" and abs(row["estimate"]) < 0.01
+    form = {"accuracy": "+.1f", "cost": ".2f", "fidelity": ".4f" if small else ".3f"}[row["quantity"]]
     mean, low, high = (format(round(row[name], 6) + 0.0, form) for name in ("estimate", "low", "high"))
     span = "" if np.isnan(row["low"]) else f" [{low}, {high}]"
     return f"{mean}{span} {UNITS[row['quantity']]}".strip()
+
+
+def detectable(row: pd.Series) -> str:
+    """Return the detectable difference as text, points to a tenth."""
+    if np.isnan(row["detectable"]):
+        return ABSENT
+    if row["quantity"] != "accuracy":
+        return f"{row['detectable']:.3g}"
+    return "< 0.1" if row["detectable"] < 0.1 else f"{row['detectable']:.1f}"
 
 
 def chance(p: float) -> str:
@@ -151,9 +161,8 @@ def render(rows: pd.DataFrame, runs: Sequence[Run], claims: Claims, study: Study
             says = [f"{row['says']} **{row['overall']}**", row["source"]] if first else ["", ""]
             sizes = [str(row[name] or ABSENT) for name in ("seeds", "questions")]
             power = ABSENT if np.isnan(row["power"]) else f"{row['power']:.0%}"
-            finest = ABSENT if np.isnan(row["detectable"]) else f"{row['detectable']:.3g}"
             lines.append([*says, row["target"], compared(row), estimate(row), chance(row["p_adjusted"]), verdict,
-                          *sizes, power, finest])  # fmt: skip
+                          *sizes, power, detectable(row)])  # fmt: skip
         parts += [f"## {title}\n", files.markdown([*header, "power", "detectable"], lines)]
     lines = [[run.manifest.fingerprint[:8], *(str(run.labels[name]) for name in ("arm", "target", "seed")),
               str(run.folder)] for run in runs]  # fmt: skip

@@ -10,6 +10,7 @@ import argparse
 import base64
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dart.errors import UserError
 NAME = "study_report"
 TABLES = ("claims", "arms", "learning_rates", "fidelity")
 FIGURES = ("figure_arms", "figure_sweeps")
+LONG = 100  # rows of a table that is shown unfolded
 ORDER = ("claims", "figure_arms", "arms", "figure_sweeps", "learning_rates", "fidelity")
 
 
@@ -33,9 +35,15 @@ def table(path: Path) -> dict[str, str]:
     html = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table").render(body)
     # A heading of the page is one of the section here; wide tables scroll by themselves.
     html = html.replace("<h3", "<h4").replace("</h3>", "</h4>").replace("<h2", "<h3").replace("</h2>", "</h3>")
-    opened = '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>'
-    html = html.replace("<table>", opened).replace("</table>", "</table></div>")
+    html = re.sub("<table>.*?</table>", _shown, html, flags=re.DOTALL)
     return {"name": path.stem, "title": title.removeprefix("# "), "body": html}
+
+
+def _shown(found: re.Match[str]) -> str:
+    """A table that scrolls by itself, folded where it would bury what comes after it."""
+    rows = found[0].count("<tr>") - 1
+    table = f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{found[0]}</div>'
+    return table if rows <= LONG else f"<details><summary>{rows} rows</summary>{table}</details>"
 
 
 def figure(path: Path) -> dict[str, Any]:

@@ -55,6 +55,15 @@ def test_the_figure_says_what_it_lacks(table, view, tmp_path):
         figure_arms.read_table(table, view.model_copy(update={"arms": ("absent",)}))
 
 
+@pytest.mark.parametrize("rows", [study_report.LONG, study_report.LONG + 1])
+def test_a_long_table_is_folded(tmp_path, rows):
+    path = tmp_path / "claims.md"
+    path.write_text("# Title\n\n| a |\n| :-- |\n" + "| 1 |\n" * rows)
+    body = study_report.table(path)["body"]
+    assert body.count("<tr>") == rows + 1
+    assert (f"<summary>{rows} rows</summary>" in body) == ("<details>" in body) == (rows > study_report.LONG)
+
+
 def test_the_page_shows_tables_and_figures_in_their_order(table, view, tmp_path, monkeypatch):
     for name in study_report.TABLES:
         (tmp_path / f"{name}.md").write_text(f"# Title of {name}\n\n## Part\n\n| a | b |\n| :-- | --: |\n| <i> | 2 |\n")
