@@ -170,7 +170,7 @@ def _train(cell: Cell, labels: dict[str, Any], recipes: Recipes) -> Run:
     folder, file = recipes.data(cell)
     spec = {"labels": labels, "seed": cell.seed, "prompts": dump(own.prompts)}
     # A checkpoint that nobody evaluates is not kept: at paper scale they would take a terabyte.
-    watched = {} if own.evaluate.checkpoints == "all" else {"export_at": []}
+    watched: dict[str, Any] = {} if own.evaluate.checkpoints == "all" else {"export_at": []}
     if cell.arm.trainer == "rl":
         spec |= {"rl": dump(own.rl) | watched, **engine(own.engines.rl)}
         inputs = {"model": cell.start, "questions": folder}
