@@ -12,7 +12,7 @@ from analysis import costs as ledger
 from dart import plan, runs
 from dart.errors import UserError
 from dart.manifest import Manifest, fingerprint, write_manifest
-from dart.plan import accuracy, cost_model, costs, workload
+from dart.plan import cost_model, costs, forecast_error, workload
 from dart.plan.cost_model import Size
 from dart.plan.expected import Expected, lengths
 from dart.recipes import Run
@@ -204,27 +204,27 @@ def finished(root: Path, factor: float) -> None:
 
 def test_a_finished_study_is_compared_run_by_run(tmp_path):
     finished(tmp_path, 2.0)
-    found = accuracy.read(tmp_path)
-    ratios = accuracy.ratios(found, CPU)
-    assert set(ratios["train_mapper"]) == set(accuracy.MEASURES) and ratios["make_data"]["tokens"] == []
+    found = forecast_error.read(tmp_path)
+    ratios = forecast_error.ratios(found, CPU)
+    assert set(ratios["train_mapper"]) == set(forecast_error.MEASURES) and ratios["make_data"]["tokens"] == []
     for stage in ("train_mapper", "train_sft", "evaluate"):
         for name in ("tokens", "FLOPs", "seconds", "memory"):
             assert ratios[stage][name] == pytest.approx([0.5] * len(ratios[stage][name]), rel=1e-6)
-    assert accuracy.totals(found, CPU)["FLOPs"] == pytest.approx(0.5)
+    assert forecast_error.totals(found, CPU)["FLOPs"] == pytest.approx(0.5)
     said = plan.check(tmp_path, "cpu-core", fit=False)
     assert "0.50 (0.50)" in said and max(map(len, said.splitlines()[2:])) <= 100
 
 
 def test_the_fit_finds_what_a_device_achieved(tmp_path):
     finished(tmp_path, 1.0)
-    found = accuracy.fit(accuracy.read(tmp_path), CPU)
+    found = forecast_error.fit(forecast_error.read(tmp_path), CPU)
     assert found["generate"] == pytest.approx(CPU.generate, rel=0.05)
     assert found["train"] == pytest.approx(CPU.train, rel=0.05)
 
 
 def test_check_of_nothing_is_told(tmp_path):
     with pytest.raises(UserError, match="holds no finished study"):
-        accuracy.read(tmp_path)
+        forecast_error.read(tmp_path)
 
 
 def test_the_command_prints_without_torch():

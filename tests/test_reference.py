@@ -42,6 +42,15 @@ def test_results_show_every_arm():
         assert shown[arm][:2] == [written(table.loc[(arm, target)]) for target in TARGETS], arm
 
 
+def test_results_show_every_point_of_the_sweeps():
+    points = pd.read_csv(REFERENCE / "figure_sweeps.csv")
+    pairs = points.groupby(["sweep", "arm", "value"])
+    shown = [row[-2:] for row in rows("docs/results_nano.md")]
+    for key, both in pairs:
+        told = both.set_index("target")
+        assert [written(told.loc[target], "mean", ("low", "high")) for target in TARGETS] in shown, key
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_results_show_every_verdict(target):
     table = pd.read_csv(REFERENCE / "claims.csv").set_index(["claim", "target"])

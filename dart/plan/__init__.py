@@ -27,11 +27,11 @@ def text(config: Config, device: str, workers: int, targets: str = "all", every:
 
 def check(root: Path, device: str, fit: bool) -> str:
     """Return how far the model is off a finished study, and with ``fit`` what the device achieved there."""
-    from dart.plan import accuracy  # needs scipy
+    from dart.plan import forecast_error  # needs scipy
 
-    on, finished = cost_model.device(device), accuracy.read(root)
+    on, finished = cost_model.device(device), forecast_error.read(root)
     if not fit:
-        return accuracy.render(root, finished, on)
-    achieved = accuracy.fit(finished, on)
+        return forecast_error.render(root, finished, on)
+    achieved = forecast_error.fit(finished, on)
     lines = [f"    {name}: {value:.2g}" for name, value in achieved.items()]
-    return "\n".join([*lines, "", accuracy.render(root, finished, on.model_copy(update=achieved))])
+    return "\n".join([*lines, "", forecast_error.render(root, finished, on.model_copy(update=achieved))])
