@@ -71,10 +71,16 @@ def _sum(runs: Sequence[Run]) -> dict[str, float]:
     return {**costs.total(runs), PEAK: max((run.manifest.peak_memory_bytes for run in runs), default=0)}
 
 
-def spent_outside(runs: Sequence[Run], sessions: Sequence[dict[str, Any]], now: float) -> overhead.Overhead:
-    """Compare the time that was paid for with the time that stages computed.
+def spent_outside(
+    runs: Sequence[Run],
+    sessions: Sequence[dict[str, Any]],
+    now: float,
+    others: Sequence[dict[str, Any]] = (),
+) -> overhead.Overhead:
+    """Compare the time that was paid for with the time that stages computed, in the sessions that made ``runs``.
 
-    Without sessions (the stages were run by hand) wall time goes from the first start to the last end of a stage, on
+    ``others`` are manifests of all that those sessions may have made besides: their compute is no overhead. Without
+    sessions (the stages were run by hand) wall time goes from the first start to the last end of a stage, on
     as many cores as the machine has.
     """
     manifests = [asdict(run.manifest) for run in runs]
@@ -82,7 +88,9 @@ def spent_outside(runs: Sequence[Run], sessions: Sequence[dict[str, Any]], now: 
         start, end = min(one["started_at"] for one in manifests), max(one["finished_at"] for one in manifests)
         cores = max(int(one["hardware"]["cores"]) for one in manifests)
         sessions = [{"started_at": start, "finished_at": end, "cores": cores}]
-    found = overhead.measure(sessions, manifests, now)
+    ends = [one["finished_at"] for one in manifests]
+    mine = [one for one in sessions if any(one["started_at"] <= end <= (one["finished_at"] or now) for end in ends)]
+    found = overhead.measure(mine, others or manifests, now)
     if not found.compute_seconds:
         raise UserError(
             "No stage that was given finished within a session of run.json; give the run.json of these runs."

@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis import cost_ledger, costs, files, findings, statistics, table1
 from analysis.study import Run, View, of_stage, read_runs
-from dart import knobs
+from dart import knobs, overhead
 from dart.config import Config
 from dart.errors import UserError
 from dart.overhead import Overhead
@@ -196,9 +196,9 @@ def main() -> None:
     tables = {name: read_table(arguments.tables / f"{name}.csv") for name in TABLES}
     equal_cost = read_table(arguments.figures / "figure_efficiency_equal_cost.csv")
     recorded = arguments.run is not None and arguments.run.is_file()
-    sessions = json.loads(arguments.run.read_text(encoding="utf-8")) if recorded else []
+    sessions, others = overhead.read(arguments.run.parent) if recorded else ([], [])
     rows = knobs.join(config, knobs.read(arguments.knobs))
-    outside = cost_ledger.spent_outside(runs, sessions, time.time())
+    outside = cost_ledger.spent_outside(runs, sessions, time.time(), others)
     values = context(runs, view, tables, equal_cost) | {
         "source": SOURCES[config.data.source],
         "figures": read_figures(arguments.figures, out),

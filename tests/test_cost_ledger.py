@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from analysis import cost_ledger, costs
@@ -84,3 +86,14 @@ def test_markdown_shows_every_arm_and_the_rule(runs, arms):
     assert costs.RULE in text
     assert "DART: SFT on adapted CoT: total | 105 s |" in text
     assert "Base model: total | 0 s |" in text
+
+
+def test_other_sessions_and_other_runs_are_no_overhead_of_these(runs):
+    first, last = min(r.manifest.started_at for r in runs), max(r.manifest.finished_at for r in runs)
+    session = {"started_at": first - 10, "finished_at": last + 10, "cores": 1}
+    alone = cost_ledger.spent_outside(runs, [session], now=0.0)
+    later = {"started_at": last + 20, "finished_at": last + 9_000, "cores": 1}
+    other = asdict(runs[0].manifest) | {"seconds": 5.0, "started_at": last, "finished_at": last + 5}
+    assert cost_ledger.spent_outside(runs, [session, later], now=0.0) == alone
+    found = cost_ledger.spent_outside(runs, [session], 0.0, [*(asdict(run.manifest) for run in runs), other])
+    assert found.share == pytest.approx(alone.share - 5.0 / alone.core_seconds)
